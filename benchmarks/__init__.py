@@ -1,0 +1,1 @@
+"""Benchmarks: one script per question; every figure in the docs is printed by one of them."""

@@ -1,0 +1,1 @@
+"""NVDS and pseudo-reference-depth optimisation as a pure library."""

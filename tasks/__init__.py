@@ -1,0 +1,1 @@
+"""Prefect tasks: one verb each, arrays through storage, references through Prefect."""
