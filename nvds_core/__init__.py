@@ -1,1 +1,19 @@
-"""NVDS and pseudo-reference-depth optimisation as a pure library."""
+"""NVDS and pseudo-reference-depth optimisation as a pure library: torch, timm, numpy and OpenCV only."""
+
+from nvds_core import metrics
+from nvds_core.checkpoints import load_state
+from nvds_core.models import create_model
+from nvds_core.stabilization.inference import stabilize_video
+from nvds_core.types import ConfigError, CoreError, DecodeError, ShapeError, WeightsError
+
+__all__ = [
+    "ConfigError",
+    "CoreError",
+    "DecodeError",
+    "ShapeError",
+    "WeightsError",
+    "create_model",
+    "load_state",
+    "metrics",
+    "stabilize_video",
+]

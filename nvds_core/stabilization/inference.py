@@ -1,0 +1,225 @@
+"""Sliding the stabiliser over a video: forward and backward windows, each frame encoded once.
+
+Exact by construction: encoder and fusion see one frame, so their result is shared by the eight windows a frame takes
+part in. A ring of 7 frames suffices, with a delay of 3 frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from nvds_core.stabilization.network import REFERENCES, RGB_MEAN, RGB_STD, NvdsNetwork
+from nvds_core.types import ConfigError, ShapeError
+
+Direction = Literal["both", "forward"]
+DIRECTIONS: tuple[Direction, ...] = ("both", "forward")
+CODE_MAX = 65535  # full scale of the 16-bit disparity the stabiliser reads
+
+
+@dataclass(frozen=True)
+class StableFrame:
+    """Result for one frame: disparity [h,w] float32 of each pass; ``backward`` is None in forward-only mode."""
+
+    index: int
+    forward: np.ndarray
+    backward: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class StabilizedVideo:
+    """Results of a whole video, [t,h,w] float32, in forward time order. ``mix`` is the plain mean of both passes."""
+
+    forward: np.ndarray
+    backward: np.ndarray
+    mix: np.ndarray
+
+
+def quantize_disparity(disparity: np.ndarray) -> np.ndarray:
+    """16-bit form of one frame [h,w]: ``trunc(65535 * (d - min) / (max - min))``; a constant frame becomes zeros."""
+    low, high = float(disparity.min()), float(disparity.max())
+    if not high > low:
+        return np.zeros(disparity.shape, np.uint16)
+    return (CODE_MAX * (disparity.astype(np.float64) - low) / (high - low)).astype(np.uint16)
+
+
+def prepare_rgb(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize one 8-bit frame [h,w,3] to ``size`` (W, H) as released: float64, cubic, overshoot kept; units 0..1."""
+    unit = rgb.astype(np.float64) / 255.0
+    if (rgb.shape[1], rgb.shape[0]) == size:
+        return unit
+    return cv2.resize(unit, size, interpolation=cv2.INTER_CUBIC)
+
+
+def prepare_frame(unit_rgb: np.ndarray, disparity: np.ndarray) -> Tensor:
+    """Network input [4,H,W] float32 of one frame.
+
+    Args:
+        unit_rgb: [H,W,3] in 0..1 at inference size (see `prepare_rgb`).
+        disparity: [h,w] in any affine unit, near is large; resized by nearest neighbour if its size differs. It is
+            scaled to 0..1 per frame; a constant frame becomes zeros (the released code divides by zero there).
+    """
+    height, width = unit_rgb.shape[:2]
+    values = disparity.astype(np.float32)
+    if values.shape != (height, width):
+        values = cv2.resize(values, (width, height), interpolation=cv2.INTER_NEAREST)
+    low, high = values.min(), values.max()
+    scaled = (values - low) / (high - low) if high > low else np.zeros_like(values)
+    normal = ((unit_rgb - np.array(RGB_MEAN)) / np.array(RGB_STD)).astype(np.float32)
+    return torch.from_numpy(np.concatenate([normal, scaled[..., None]], axis=2).transpose(2, 0, 1).copy())
+
+
+class StreamingStabilizer:
+    """Stabilises the frames of ONE scene as they come; memory does not depend on the scene's length.
+
+    Args:
+        model: the network, already on ``device``.
+        direction: ``both``, or ``forward`` for the past-only pass.
+        first: index reported for the first frame pushed.
+        scene_start, scene_end: whether the first and the last frame pushed are ends of the scene. There, and only
+            there, windows repeat the target. If not an end, the three frames there are halo: they serve as references
+            and give no result.
+    """
+
+    def __init__(
+        self,
+        model: NvdsNetwork,
+        *,
+        direction: Direction = "both",
+        device: torch.device | str = "cpu",
+        first: int = 0,
+        scene_start: bool = True,
+        scene_end: bool = True,
+    ) -> None:
+        if direction not in DIRECTIONS:
+            raise ConfigError(f"direction {direction!r} is not one of {', '.join(DIRECTIONS)}")
+        self.model, self.direction, self.device = model, direction, torch.device(device)
+        self.scene_end = scene_end
+        self._fused: dict[int, Tensor] = {}
+        self._rgb: dict[int, Tensor] = {}
+        self._pushed = 0
+        self._first = first
+        self._next = 0 if scene_start else REFERENCES
+        self._repeats_start = scene_start
+
+    @torch.inference_mode()
+    def push(self, frame: Tensor) -> list[StableFrame]:
+        """Take the next frame [4,H,W] of `prepare_frame`; return the results that have become possible."""
+        batch = frame[None].to(self.device)
+        self._fused[self._pushed] = self.model.encode(batch)
+        self._rgb[self._pushed] = batch[:, :3]
+        self._pushed += 1
+        delay = REFERENCES if self.direction == "both" else 0
+        return self._results(self._pushed - delay)
+
+    @torch.inference_mode()
+    def finish(self) -> list[StableFrame]:
+        """No more frames: return the remaining results."""
+        return self._results(self._pushed) if self.scene_end else []
+
+    def _results(self, stop: int) -> list[StableFrame]:
+        results = []
+        while self._next < stop:
+            results.append(self._stabilize(self._next))
+            self._next += 1
+            self._drop(self._next - REFERENCES)
+        return results
+
+    def _drop(self, before: int) -> None:
+        for index in [i for i in self._fused if i < before]:
+            del self._fused[index]
+        for index in [i for i in self._rgb if i < self._next]:
+            del self._rgb[index]
+
+    def _stabilize(self, i: int) -> StableFrame:
+        target = self._fused[i]
+        detail = self.model.detail(target, self._rgb[i])
+        passes = [self._window(i, -1)]
+        if self.direction == "both":
+            passes.append(self._window(i, +1))
+        maps = [
+            self.model.decode(target, [self._fused[k] for k in refs], detail)[0, 0].float().cpu().numpy()
+            for refs in passes
+        ]
+        return StableFrame(self._first + i, maps[0], maps[1] if len(maps) > 1 else None)
+
+    def _window(self, i: int, step: int) -> list[int]:
+        """Reference frames of target i, farthest first; near a scene end the target itself three times."""
+        far = i + REFERENCES * step
+        if far < 0 or far >= self._pushed:
+            return [i] * REFERENCES
+        return [i + k * step for k in range(REFERENCES, 0, -1)]
+
+
+def stabilize_stream(
+    model: NvdsNetwork, frames: Iterable[Tensor], *, direction: Direction = "both", device: torch.device | str = "cpu"
+) -> Iterator[StableFrame]:
+    """Stabilise the prepared frames of one scene; yields in order with a delay of three frames."""
+    stream = StreamingStabilizer(model, direction=direction, device=device)
+    for frame in frames:
+        yield from stream.push(frame)
+    yield from stream.finish()
+
+
+def stabilize_blocks(
+    model: NvdsNetwork,
+    read: Callable[[int, int], Iterable[Tensor]],
+    frames: int,
+    *,
+    block: int,
+    direction: Direction = "both",
+    device: torch.device | str = "cpu",
+) -> Iterator[StableFrame]:
+    """Stabilise a scene of ``frames`` frames in independent blocks, each with a halo of three frames per side.
+
+    Gives the same bits as one pass; ``read(start, stop)`` yields the prepared frames of that range. Use it where the
+    blocks of a long scene are computed by different workers; one pass is cheaper on one worker.
+    """
+    for start in range(0, frames, block):
+        stop = min(start + block, frames)
+        low, high = max(0, start - REFERENCES), min(frames, stop + REFERENCES)
+        stream = StreamingStabilizer(
+            model, direction=direction, device=device, first=low, scene_start=low == 0, scene_end=high == frames
+        )
+        for frame in read(low, high):
+            yield from (r for r in stream.push(frame) if start <= r.index < stop)
+        yield from (r for r in stream.finish() if start <= r.index < stop)
+
+
+def stabilize_video(
+    model: NvdsNetwork,
+    rgb_uint8: np.ndarray,
+    disparity: np.ndarray,
+    size: tuple[int, int],
+    direction: Direction = "both",
+) -> StabilizedVideo:
+    """Stabilise one scene held in memory, as the published inference does.
+
+    Args:
+        model: `create_model("nvds")` or "nvds-tiny"; runs where its parameters are.
+        rgb_uint8: [T,h,w,3] uint8 RGB.
+        disparity: [T,h',w'] of any dtype, near is large, any affine unit per frame.
+        size: (W, H) of the network input, multiples of 4 (officially of 32).
+        direction: ``both``, or ``forward``; then backward and mix are the forward result.
+
+    Raises:
+        ShapeError: if the arrays do not belong together.
+    """
+    if rgb_uint8.ndim != 4 or rgb_uint8.shape[3] != 3 or disparity.ndim != 3 or len(rgb_uint8) != len(disparity):
+        raise ShapeError(f"expected rgb [T,h,w,3] and disparity [T,h,w], got {rgb_uint8.shape} and {disparity.shape}")
+    device = next(model.parameters()).device
+    frames = (prepare_frame(prepare_rgb(image, size), d) for image, d in zip(rgb_uint8, disparity, strict=True))
+    results = list(stabilize_stream(model, frames, direction=direction, device=device))
+    width, height = size
+    if not results:
+        empty = np.zeros((0, height, width), np.float32)
+        return StabilizedVideo(empty, empty, empty)
+    forward = np.stack([r.forward for r in results])
+    backward = np.stack([r.forward if r.backward is None else r.backward for r in results])
+    return StabilizedVideo(forward, backward, (forward + backward) / 2)

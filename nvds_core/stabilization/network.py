@@ -1,0 +1,155 @@
+"""The NVDS stabilisation network (Wang et al., "Neural Video Depth Stabilizer", ICCV 2023)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nvds_core.stabilization.attention import FocalBlock
+from nvds_core.stabilization.backbone import MIT_B0, MIT_B5, EncoderConfig, MixTransformer
+from nvds_core.stabilization.decoder import FeatureFusion, FrameFusion, OutputHead, TokenProjection
+from nvds_core.types import ShapeError
+
+REFERENCES = 3  # reference frames of a window; the fourth frame is the target
+RGB_MEAN = (0.485, 0.456, 0.406)  # statistics of the released network's RGB input
+RGB_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class NvdsConfig:
+    """Sizes of the network; the defaults are the released configuration.
+
+    ``head_channels`` are the outputs of the three fusion modules; the detail branch must match them:
+    its half-resolution map has as many channels as the first, its full-resolution map as the second.
+    """
+
+    encoder: EncoderConfig = MIT_B5
+    dim: int = 256
+    attention_heads: int = 8
+    blocks: int = 4
+    head_channels: tuple[int, int, int] = (128, 64, 32)
+
+
+NVDS = NvdsConfig()
+NVDS_TINY = NvdsConfig(encoder=MIT_B0, dim=64, attention_heads=2, head_channels=(48, 24, 12))
+
+
+class FocalDecoder(nn.Module):
+    """The chain of cross-attention blocks."""
+
+    def __init__(self, config: NvdsConfig) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([FocalBlock(config.dim, config.attention_heads) for _ in range(config.blocks)])
+
+
+class StabilizerHead(FrameFusion):
+    """Fusion, cross-attention and output head; named ``Stabilizer`` in the released checkpoint."""
+
+    def __init__(self, config: NvdsConfig) -> None:
+        super().__init__()
+        for i, channels in enumerate(config.encoder.channels, start=1):
+            self.add_module(f"linear_c{i}", TokenProjection(channels, config.dim))
+        self.linear_fuse = nn.Sequential(nn.Conv2d(4 * config.dim, config.dim, 1, bias=False), nn.ReLU())
+        self.decoder_focal = FocalDecoder(config)
+        first, second, third = config.head_channels
+        self.ffm2 = FeatureFusion(config.dim, first, upsample=True)
+        self.ffm1 = FeatureFusion(first, second, upsample=True)
+        self.ffm0 = FeatureFusion(second, third, upsample=False)
+        self.AO = OutputHead(third)
+
+
+@dataclass(frozen=True)
+class TargetDetail:
+    """What the head needs of the target frame and nothing else: the same for both directions."""
+
+    coarse: Tensor  # ffm2.ftb1 of the fused map, [n, dim, h/4, w/4]
+    half: Tensor  # ffm1.ftb1 of the half-resolution edges
+    full: Tensor  # ffm0.ftb1 of the full-resolution edges
+
+
+class NvdsNetwork(nn.Module):
+    """Stabilises the last of four frames.
+
+    `forward` is the published form. `encode`, `detail` and `decode` are its parts, so that a caller that
+    slides over a video can encode each frame once.
+    """
+
+    def __init__(self, config: NvdsConfig = NVDS) -> None:
+        super().__init__()
+        self.config = config
+        first, second, _ = config.head_channels
+        self.backbone = MixTransformer(config.encoder)
+        self.Stabilizer = StabilizerHead(config)
+        self.edge_conv = nn.Sequential(nn.Conv2d(3, second, 3, 1, 1), nn.ReLU())
+        self.edge_conv1 = nn.Sequential(nn.Conv2d(second, first, 3, 2, 1), nn.ReLU())
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Fused features of single frames: [n,4,h,w] (normalised RGB, disparity 0..1) -> [n, h/4, w/4, dim]."""
+        check_frame_size(frames)
+        return self.Stabilizer.fuse(self.backbone(frames)).permute(0, 2, 3, 1)
+
+    def detail(self, fused: Tensor, rgb: Tensor) -> TargetDetail:
+        """Per-target parts of the head from ``fused`` [n,h/4,w/4,dim] and normalised ``rgb`` [n,3,h,w]."""
+        head = self.Stabilizer
+        full = self.edge_conv(rgb)
+        half = self.edge_conv1(full)
+        coarse = fused.permute(0, 3, 1, 2)
+        return TargetDetail(head.ffm2.ftb1(coarse), head.ffm1.ftb1(half), head.ffm0.ftb1(full))
+
+    def attend(self, target: Tensor, references: list[Tensor]) -> Tensor:
+        """Pass the target map through all blocks; references oldest first, all [n, h/4, w/4, dim]."""
+        for block in self.Stabilizer.decoder_focal.blocks:
+            assert isinstance(block, FocalBlock)
+            target = block(target, [block.reference_keys(frame, role) for role, frame in enumerate(references)])
+        return target
+
+    def decode(self, target: Tensor, references: list[Tensor], detail: TargetDetail) -> Tensor:
+        """Disparity of the target frame from the features of its window, [n,1,h,w], >= 0, up to scale."""
+        head = self.Stabilizer
+        high = self.attend(target, references).permute(0, 3, 1, 2)
+        half_size, full_size = detail.half.shape[2:], detail.full.shape[2:]
+        x = head.ffm2(detail.coarse, high, (half_size[0], half_size[1]))
+        x = head.ffm1(detail.half, x, (full_size[0], full_size[1]))
+        x = head.ffm0(detail.full, x, (full_size[0], full_size[1]))
+        return F.relu(head.AO(x))
+
+    def forward(self, window: Tensor) -> Tensor:
+        """Stabilise the target of each window.
+
+        Args:
+            window: [n,4,4,h,w]; four frames, oldest first, the last is the target; channels are RGB normalised
+                with `RGB_MEAN`, `RGB_STD` and the disparity scaled to 0..1 per frame. h and w are multiples of 4.
+
+        Returns:
+            Disparity of the target up to scale, [n,1,h,w], >= 0.
+
+        Raises:
+            ShapeError: for any other shape.
+        """
+        if window.ndim != 5 or window.shape[1:3] != (REFERENCES + 1, 4):
+            raise ShapeError(f"a window is [n,4,4,h,w] (four RGB-D frames, the target last), got {tuple(window.shape)}")
+        n = window.shape[0]
+        fused = self.encode(window.flatten(0, 1))
+        fused = fused.view(n, REFERENCES + 1, *fused.shape[1:])
+        target = fused[:, REFERENCES]
+        detail = self.detail(target, window[:, REFERENCES, :3])
+        return self.decode(target, [fused[:, i] for i in range(REFERENCES)], detail)
+
+
+def check_frame_size(frames: Tensor) -> None:
+    """Raise ShapeError unless ``frames`` is [n,4,h,w] with h and w multiples of 4 of at least 32."""
+    if frames.ndim != 4 or frames.shape[1] != 4:
+        raise ShapeError(f"frames are [n,4,h,w] (RGB and disparity), got {tuple(frames.shape)}")
+    h, w = frames.shape[2:]
+    if h % 4 or w % 4 or min(h, w) < 32:
+        raise ShapeError(f"height and width must be multiples of 4 and at least 32, got {h}x{w}; resize the frames")
+
+
+def normalize_rgb(rgb: Tensor) -> Tensor:
+    """RGB [...,3,h,w] in 0..1 to the network's statistics."""
+    mean = torch.tensor(RGB_MEAN, dtype=rgb.dtype, device=rgb.device).view(3, 1, 1)
+    std = torch.tensor(RGB_STD, dtype=rgb.dtype, device=rgb.device).view(3, 1, 1)
+    return (rgb - mean) / std
