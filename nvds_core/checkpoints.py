@@ -46,7 +46,9 @@ def load_state(model: nn.Module, state_dict: Mapping[str, Tensor]) -> nn.Module:
     problems["different index tables"] = [
         k
         for k, v in fitting.items()
-        if k not in floats and not k.endswith("num_batches_tracked") and not torch.equal(v.cpu().to(own[k].dtype), own[k].cpu())
+        if k not in floats
+        and not k.endswith("num_batches_tracked")
+        and not torch.equal(v.cpu().to(own[k].dtype), own[k].cpu())
     ]
     problems["not finite"] = [k for k, v in fitting.items() if k in floats and not bool(torch.isfinite(v).all())]
     message = _account(problems)

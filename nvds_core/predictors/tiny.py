@@ -49,7 +49,7 @@ class TinyPredictor(nn.Module):
         self.context = nn.Linear(CHANNELS[-1], CHANNELS[-1])
         self.lateral = nn.ModuleList([nn.Conv2d(c, DECODER, 1) for c in CHANNELS[1:]])
         self.refine = nn.ModuleList([ResidualBlock(DECODER) for _ in CHANNELS[1:]])
-        self.half = _conv(DECODER + CHANNELS[0], 32)
+        self.merge = _conv(DECODER + CHANNELS[0], 32)
         self.head = nn.Sequential(_conv(32, 24), nn.Conv2d(24, 1, 3, 1, 1))
         for m in self.modules():
             if isinstance(m, nn.Conv2d):
@@ -80,7 +80,7 @@ class TinyPredictor(nn.Module):
         for level in range(len(maps) - 2, -1, -1):
             top = _resize(top, maps[level]) + self.lateral[level](maps[level])
             top = self.refine[level](top)
-        y = self.half(torch.cat([_resize(top, half), half], dim=1))
+        y = self.merge(torch.cat([_resize(top, half), half], dim=1))
         return F.softplus(_resize(self.head(y), x)[:, 0].float())
 
 

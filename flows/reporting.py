@@ -1,0 +1,117 @@
+"""What a person sees while a run works: a progress bar in a terminal, plain lines in a log, nothing when told so."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from flows.ledger import Outcome
+from flows.planning import Plan
+
+
+class Reporter(Protocol):
+    """Told of every step of a run."""
+
+    def start(self, plan: Plan) -> None:
+        """The plan is made."""
+        ...
+
+    def video(self, outcome: Outcome) -> None:
+        """One video is settled."""
+        ...
+
+    def finish(self) -> None:
+        """The run ends, well or not."""
+        ...
+
+
+class Silent:
+    """Says nothing."""
+
+    def start(self, plan: Plan) -> None:
+        return None
+
+    def video(self, outcome: Outcome) -> None:
+        return None
+
+    def finish(self) -> None:
+        return None
+
+
+class Lines:
+    """One line per video on standard error; in a terminal with a progress bar below them."""
+
+    def __init__(self, *, bar: bool | None = None) -> None:
+        self._console = Console(stderr=True, soft_wrap=True, highlight=False)
+        self._bar_wanted = sys.stderr.isatty() if bar is None else bar
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._total, self._count = 0, 0
+
+    def start(self, plan: Plan) -> None:
+        self._total = len(plan.videos) + len(plan.unreadable)
+        self._say(f"{self._total} videos: {len(plan.done)} done before, {len(plan.pending)} to do")
+        for duplicate in plan.duplicates:
+            self._say(f"{duplicate.uri}: same name and content as another input; one result serves both")
+        if self._bar_wanted:
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+            self._bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self._console)
+            self._bar.start()
+            self._task = self._bar.add_task("videos", total=self._total)
+
+    def video(self, outcome: Outcome) -> None:
+        self._count += 1
+        if not outcome.cached:
+            self._say(f"[{self._count}/{self._total}] {describe(outcome)}")
+        if self._bar is not None and self._task is not None:
+            self._bar.advance(self._task)
+
+    def finish(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False)
+
+
+def describe(outcome: Outcome) -> str:
+    """One line about one outcome."""
+    name = outcome.video.video_id
+    if outcome.status == "failed":
+        return f"{name}: FAILED at {outcome.step} ({outcome.reason}): {outcome.message}"
+    scores = " ".join(f"{key} {value:.4f}" for key, value in outcome.opw.items())
+    frames = outcome.record["frames"] if outcome.record else 0
+    return f"{name}: {frames} frames in {outcome.seconds:.1f} s, OPW {scores}"
+
+
+_REPORTER: ContextVar[Reporter] = ContextVar("reporter", default=Silent())
+
+
+def current_reporter() -> Reporter:
+    """Who is told, in this context."""
+    return _REPORTER.get()
+
+
+@contextmanager
+def reporting(reporter: Reporter) -> Iterator[None]:
+    """Tell ``reporter`` of the runs inside the block."""
+    token = _REPORTER.set(reporter)
+    try:
+        yield
+    finally:
+        _REPORTER.reset(token)

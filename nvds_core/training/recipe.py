@@ -1,0 +1,84 @@
+"""The recipe of the bundled weights: data, steps and seeds of both models, and the two stages that follow it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from nvds_core.predictors.tiny import TinyPredictor
+from nvds_core.stabilization.backbone import initialize
+from nvds_core.stabilization.network import NVDS_TINY, NvdsNetwork
+from nvds_core.training.data import SetConfig, open_set
+from nvds_core.training.loop import LoopConfig, Progress, train
+from nvds_core.training.predictor import predictor_step
+from nvds_core.training.stabilizer import StabilizerLossConfig, stabilizer_step
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything the weights depend on. Seeds below a million are never trained on: they belong to tests and tables."""
+
+    predictor_set: SetConfig = field(default_factory=lambda: SetConfig(1_000_000, 9000, 1, flow=False))
+    predictor_batch: int = 16
+    predictor_loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=6000, learning_rate=1.5e-3, seed=1))
+    stabilizer_set: SetConfig = field(default_factory=lambda: SetConfig(2_000_000, 1500, 6))
+    stabilizer_batch: int = 4
+    stabilizer_loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(steps=2500, learning_rate=6e-4, warmup=100, checkpoint_every=50, seed=2)
+    )
+    losses: StabilizerLossConfig = field(default_factory=StabilizerLossConfig)
+
+
+def train_predictor(
+    recipe: Recipe, data: Path, checkpoint: Path, device: torch.device, report: Report, stop_after: int | None = None
+) -> TinyPredictor:
+    """Train `tiny` on the rendered set in ``data``."""
+    torch.manual_seed(recipe.predictor_loop.seed)
+    model = TinyPredictor().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    step = predictor_step(open_set(data), recipe.predictor_batch, device)
+    train(
+        model, step, recipe.predictor_loop, checkpoint=checkpoint, device=device, report=report, stop_after=stop_after
+    )
+    return model
+
+
+def train_stabilizer(
+    recipe: Recipe,
+    data: Path,
+    predictor: nn.Module,
+    checkpoint: Path,
+    device: torch.device,
+    report: Report,
+    stop_after: int | None = None,
+) -> NvdsNetwork:
+    """Train `nvds-tiny` on the rendered set in ``data`` with the outputs of ``predictor``."""
+    torch.manual_seed(recipe.stabilizer_loop.seed)
+    model = NvdsNetwork(NVDS_TINY)
+    initialize(model)
+    model.to(device)
+    step = stabilizer_step(open_set(data), predictor.to(device).eval(), recipe.stabilizer_batch, recipe.losses, device)
+    train(
+        model, step, recipe.stabilizer_loop, checkpoint=checkpoint, device=device, report=report, stop_after=stop_after
+    )
+    return model
+
+
+def export_weights(model: nn.Module, path: Path, recipe: Recipe) -> None:
+    """Write the floating-point entries as float16 safetensors with the recipe as metadata."""
+    from safetensors.torch import save_file
+
+    state = {
+        key: value.detach().cpu().to(torch.float16).contiguous()
+        for key, value in model.state_dict().items()
+        if value.is_floating_point()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(state, path, metadata={"recipe": json.dumps(asdict(recipe), sort_keys=True), "licence": "Apache-2.0"})
+    path.chmod(0o644)  # safetensors writes for the owner alone

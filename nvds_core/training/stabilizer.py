@@ -1,0 +1,102 @@
+"""Training of the stabiliser: it sees flickering disparity of four frames and must give the steady truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nvds_core.stabilization.network import REFERENCES, NvdsNetwork, normalize_rgb
+from nvds_core.training.augment import chance, flicker, photometric, uniform, unit_range
+from nvds_core.training.loop import StepFunction
+from nvds_core.training.losses import spatial_loss, temporal_loss
+from nvds_core.training.predictor import predictor_input
+
+
+@dataclass(frozen=True)
+class StabilizerLossConfig:
+    """Weights of the loss terms and the mixture of inputs.
+
+    ``perturbed_truth`` of the clips show disturbed truth, the others the predictor's own output, of which
+    ``extra_flicker`` is disturbed further. Clean disparity is never an input.
+    """
+
+    temporal_weight: float = 1.0
+    gradient_weight: float = 0.5
+    perturbed_truth: float = 0.35
+    extra_flicker: float = 0.35
+
+
+def stabilizer_step(
+    data: dict[str, np.ndarray], predictor: nn.Module, batch: int, config: StabilizerLossConfig, device: torch.device
+) -> StepFunction:
+    """A step on ``batch`` clips of a rendered set with flow (`open_set`); ``predictor`` makes the flickering input."""
+    scenes = data["rgb"].shape[0]
+
+    def step(model: nn.Module, g: torch.Generator) -> dict[str, Tensor]:
+        assert isinstance(model, NvdsNetwork)
+        picks = torch.randint(scenes, (batch,), generator=g).numpy()
+        clip = {name: torch.from_numpy(array[picks]).to(device) for name, array in data.items()}
+        rgb, truth, flow, visible = _arrange(clip, g)
+        rgb = photometric(rgb, g)
+        noisy = _flickering_input(predictor, rgb, truth, config, g)
+        frames = torch.cat([normalize_rgb(rgb), noisy[:, :, None]], dim=2)
+        disparity = stabilize_clip(model, frames)
+        start = REFERENCES - 1
+        return {
+            "spatial": spatial_loss(disparity, truth[:, start:], gradient_weight=config.gradient_weight),
+            "temporal": config.temporal_weight * temporal_loss(disparity, flow[:, start:], visible[:, start:]),
+        }
+
+    return step
+
+
+def stabilize_clip(model: NvdsNetwork, frames: Tensor) -> Tensor:
+    """Stabilise frames 2, 3, ... of clips [b,t,4,h,w] as at the start of a video: [b,t-2,h,w].
+
+    Frame 2 sees itself four times, as the first three frames of every scene do; the others see their window.
+    """
+    b, t = frames.shape[:2]
+    fused = model.encode(frames.flatten(0, 1))
+    fused = fused.view(b, t, *fused.shape[1:])
+    start = REFERENCES - 1
+    targets = fused[:, start:].flatten(0, 1)
+    references = []
+    for role in range(REFERENCES):
+        shifted = [fused[:, start : start + 1], fused[:, role : role + t - REFERENCES]]
+        references.append(torch.cat(shifted, dim=1).flatten(0, 1))
+    detail = model.detail(targets, frames[:, start:, :3].flatten(0, 1))
+    return model.decode(targets, references, detail)[:, 0].view(b, t - start, *frames.shape[3:]).float()
+
+
+def _arrange(clip: dict[str, Tensor], g: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Batch in training form, randomly reversed in time and mirrored: rgb, truth, flow to previous, visibility."""
+    rgb = clip["rgb"].permute(0, 1, 4, 2, 3).float() / 255
+    truth = clip["disparity"].float()
+    flow, visible = clip["flow_to_previous"].float(), clip["visible_previous"]
+    if bool(chance(g, 1, 0.5)):
+        rgb, truth = rgb.flip(1), truth.flip(1)
+        flow, visible = clip["flow_to_next"].float().flip(1), clip["visible_next"].flip(1)
+    if bool(chance(g, 1, 0.5)):
+        rgb, truth, visible = rgb.flip(-1), truth.flip(-1), visible.flip(-1)
+        flow = flow.flip(-1) * torch.tensor([-1.0, 1.0], device=flow.device).view(1, 1, 2, 1, 1)
+    return rgb, truth, flow, visible
+
+
+@torch.no_grad()
+def _flickering_input(
+    predictor: nn.Module, rgb: Tensor, truth: Tensor, config: StabilizerLossConfig, g: torch.Generator
+) -> Tensor:
+    b, t = rgb.shape[:2]
+    own = unit_range(predictor(predictor_input(rgb.flatten(0, 1))).float().view_as(truth))
+    disturbed_truth = flicker(unit_range(truth), g)
+    # Predictors fed with other footage flicker more than on their training scenes.
+    disturbed_own = flicker(own, g)
+    one = (b, 1, 1, 1)
+    device = rgb.device
+    share = uniform(g, one, 0.2, 1.0).to(device)
+    own = torch.where(chance(g, b, config.extra_flicker).view(one).to(device), own + share * (disturbed_own - own), own)
+    mixed = torch.where(chance(g, b, config.perturbed_truth).view(one).to(device), disturbed_truth, own)
+    return unit_range(mixed)

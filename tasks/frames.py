@@ -1,0 +1,116 @@
+"""Decode a video once: frames at inference size, their times and the cuts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from prefect import task
+from prefect.client.schemas.objects import State
+
+from nvds_core.sizes import SizeConfig, inference_size
+from nvds_core.stabilization import prepare_rgb
+from nvds_core.types import DecodeError
+from nvds_core.video import CutConfig, CutDetector, open_video
+from storage import ArraySpec, ArtifactRef, ArtifactStore, VideoRef, artifact_key, open_arrays, write_arrays
+from storage.locations import stage
+from tasks.caching import TASK_OPTIONS, produce
+from tasks.workspace import StepResult, Workspace
+
+STEP, VERSION = "frames", 1
+
+# The published protocol resizes in floating point and keeps the overshoot, which 8 bits would cut off. 16-bit fixed
+# point over -0.5..1.5 keeps it to 1.5e-5, a tenth of the tolerance of the golden files, at half the size of float32.
+CODE_SCALE, CODE_OFFSET = 32768.0, 0.5
+
+
+@dataclass(frozen=True)
+class FramesConfig:
+    """How videos become frames: size, at most ``limit`` frames, cut detection."""
+
+    size: SizeConfig = field(default_factory=SizeConfig)
+    limit: int | None = None
+    cuts: CutConfig = field(default_factory=CutConfig)
+
+
+def encode_unit(unit_rgb: NDArray[np.float64]) -> NDArray[np.uint16]:
+    """Pictures in 0..1 (overshoot to -0.5..1.5) as fixed point."""
+    return np.clip(np.rint((unit_rgb + CODE_OFFSET) * CODE_SCALE), 0, 65535).astype(np.uint16)
+
+
+def decode_unit(code: NDArray[np.uint16]) -> NDArray[np.float64]:
+    """Inverse of `encode_unit`."""
+    return code.astype(np.float64) / CODE_SCALE - CODE_OFFSET
+
+
+def frames_ref(video: VideoRef, config: FramesConfig, short_side: int, multiple: int) -> ArtifactRef:
+    """The name of a video's frames: its content and how they are cut to size."""
+    return ArtifactRef(STEP, artifact_key(STEP, VERSION, video.digest, config, short_side, multiple))
+
+
+@task(name="extract-frames", task_run_name="extract-frames {video.video_id}", **TASK_OPTIONS)
+def extract_frames(
+    workspace: Workspace, video: VideoRef, config: FramesConfig, short_side: int, multiple: int
+) -> StepResult | State[StepResult]:
+    """Write the frames of one video; the size follows from its own, the config and the predictor."""
+
+    def make(folder: Path) -> int:
+        source = stage(video.uri, folder / "source")
+        return _decode(source, folder / "arrays", config, short_side, multiple)
+
+    return produce(workspace, frames_ref(video, config, short_side, multiple), make)
+
+
+def _decode(source: Path, folder: Path, config: FramesConfig, short_side: int, multiple: int) -> int:
+    with open_video(source, limit=config.limit) as reader:
+        info = reader.info
+        size = inference_size((info.width, info.height), config.size, short_side=short_side, multiple=multiple)
+        specs = {
+            "rgb": ArraySpec(shape=(None, size[1], size[0], 3), dtype="uint16"),
+            "time": ArraySpec(shape=(None,), dtype="float64", chunk_frames=4096, shard_frames=4096),
+        }
+        detector = CutDetector(config.cuts)
+        with write_arrays(folder, specs, {}) as arrays:
+            for frame in reader:
+                arrays.write("rgb", frame.index, encode_unit(prepare_rgb(frame.rgb, size))[None])
+                arrays.write("time", frame.index, np.array([frame.time_s]))
+                detector.push(frame.rgb)
+            if reader.decoded == 0:
+                raise DecodeError(f"{source}: no frame could be decoded; check it with 'nvds probe'", reason="empty")
+            arrays.attributes.update(source=asdict(reader.info), cuts=detector.finish(), warnings=reader.warnings)
+    return reader.decoded
+
+
+class FrameArtifact:
+    """Frames written by `extract_frames`."""
+
+    def __init__(self, store: ArtifactStore, ref: ArtifactRef) -> None:
+        self._arrays = open_arrays(store.path(ref) / "arrays")
+        attributes = self._arrays.attributes
+        self.cuts: list[int] = list(attributes["cuts"])
+        self.source: dict[str, object] = dict(attributes["source"])
+        self.warnings: list[str] = list(attributes["warnings"])
+        self.frames, self.height, self.width = self._arrays.shape("rgb")[:3]
+
+    @property
+    def times(self) -> NDArray[np.float64]:
+        """Seconds since the first frame, [t]."""
+        return self._arrays.read("time")
+
+    @property
+    def scenes(self) -> list[tuple[int, int]]:
+        """Frame ranges [start, stop) between cuts."""
+        edges = [0, *self.cuts, self.frames]
+        return list(zip(edges[:-1], edges[1:], strict=True))
+
+    def read(self, start: int, stop: int) -> NDArray[np.float64]:
+        """Pictures [n,h,w,3] in 0..1 with overshoot."""
+        return decode_unit(self._arrays.read("rgb", start, stop))
+
+    def blocks(self, start: int, stop: int, length: int) -> Iterator[tuple[int, NDArray[np.float64]]]:
+        """(first frame, pictures) in blocks of at most ``length``."""
+        for first in range(start, stop, length):
+            yield first, self.read(first, min(first + length, stop))

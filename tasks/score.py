@@ -1,0 +1,114 @@
+"""OPW of all results of a video, and the choice of the mix that follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from prefect import task
+from prefect.client.schemas.objects import State
+
+from nvds_core.metrics import OpwResult, join_opw
+from nvds_core.metrics.passes import PassOpw
+from nvds_core.stabilization.mixing import Choice, choose_mix
+from storage import ArtifactRef, artifact_key, open_arrays
+from storage.locations import read_json, write_json_atomic
+from tasks.caching import TASK_OPTIONS, produce
+from tasks.frames import FrameArtifact
+from tasks.workspace import StepResult, Workspace
+
+STEP, VERSION = "scores", 1
+PROTOCOL = "nvds"
+BLOCK = 16
+
+
+@dataclass(frozen=True)
+class ScoreInputs:
+    """The artifacts a score is made of; ``stabilized`` is None without a stabiliser."""
+
+    frames: ArtifactRef
+    flow: ArtifactRef
+    initial: ArtifactRef
+    stabilized: ArtifactRef | None
+    passes: tuple[str, ...]
+
+
+def scores_ref(inputs: ScoreInputs) -> ArtifactRef:
+    """The name of the scores."""
+    return ArtifactRef(STEP, artifact_key(STEP, VERSION, inputs, PROTOCOL))
+
+
+@task(name="score-video", task_run_name="score-video {inputs.initial.key}", **TASK_OPTIONS)
+def score_video(workspace: Workspace, inputs: ScoreInputs) -> StepResult | State[StepResult]:
+    """Write OPW per result and pair, in total and on the mean, and which mix each scene takes."""
+
+    def make(folder: Path) -> int:
+        pictures = FrameArtifact(workspace.store, inputs.frames)
+        scenes = [_score_scene(workspace, pictures, inputs, *scene) for scene in pictures.scenes]
+        names = ["initial", *inputs.passes] + (["mix"] if len(inputs.passes) == 2 else [])
+        joined = {name: join_opw([scene[name] for scene, _ in scenes]) for name in names}
+        write_json_atomic(
+            folder / "scores.json",
+            {
+                "protocol": PROTOCOL,
+                "frames": pictures.frames,
+                "size": [pictures.width, pictures.height],
+                "choices": [choice for _, choice in scenes],
+                "opw": {
+                    name: {"total": r.total, "mean": r.mean, "pairs": r.pairs.tolist()} for name, r in joined.items()
+                },
+            },
+        )
+        return pictures.frames
+
+    return produce(workspace, scores_ref(inputs), make)
+
+
+def read_scores(workspace: Workspace, ref: ArtifactRef) -> dict[str, Any]:
+    """Scores written by `score_video`."""
+    scores: dict[str, Any] = read_json(workspace.store.path(ref) / "scores.json")
+    return scores
+
+
+def _score_scene(
+    workspace: Workspace, pictures: FrameArtifact, inputs: ScoreInputs, start: int, stop: int
+) -> tuple[dict[str, OpwResult], Choice | None]:
+    """OPW by result of one scene; forward time order, but the backward pass in its own (SPEC 3.1)."""
+    both = len(inputs.passes) == 2
+    names = ("initial", *inputs.passes, *(("mean",) if both else ()))
+    scorer = PassOpw(names, ("backward",) if both else ())
+    for rgb, maps, flow in _scene_frames(workspace, pictures, inputs, start, stop):
+        if both:
+            maps["mean"] = (maps["forward"] + maps["backward"]) / 2
+        scorer.push(rgb, maps, *flow)
+    scored = scorer.results()
+    if not both:
+        return scored, None
+    in_own_order = scored["backward" + PassOpw.REVERSED]
+    choice = choose_mix(scored["initial"].mean, scored["forward"].mean, in_own_order.mean)
+    return {**scored, "backward": in_own_order, "mix": scored[choice]}, choice
+
+
+Flow = tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]
+
+
+def _scene_frames(
+    workspace: Workspace, pictures: FrameArtifact, inputs: ScoreInputs, start: int, stop: int
+) -> Iterator[tuple[NDArray[np.float32], dict[str, NDArray[np.float32]], Flow]]:
+    """RGB in 0..255, disparity by result, and flow (to previous, from previous) of every frame of a scene."""
+    store = workspace.store
+    flow = open_arrays(store.path(inputs.flow) / "arrays")
+    sources = {"initial": open_arrays(store.path(inputs.initial) / "arrays")}
+    if inputs.stabilized is not None:
+        sources |= dict.fromkeys(inputs.passes, open_arrays(store.path(inputs.stabilized) / "arrays"))
+    for first, block in pictures.blocks(start, stop, BLOCK):
+        last = first + len(block)
+        maps = {name: source.read(name, first, last) for name, source in sources.items()}
+        to_previous, to_next = flow.read("to_previous", first, last), flow.read("to_next", first, last)
+        for i, picture in enumerate(block):
+            pair: Flow = (None, None) if first + i == start else (to_previous[i], to_next[i])
+            yield (picture * 255).astype(np.float32), {name: values[i] for name, values in maps.items()}, pair

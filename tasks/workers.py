@@ -1,0 +1,61 @@
+"""Models of this process: loaded once, shared by all videos it works on."""
+
+from __future__ import annotations
+
+import threading
+from functools import lru_cache
+
+import torch
+
+from nvds_core.checkpoints import state_digest
+from nvds_core.flow.base import FlowEstimator, create_flow
+from nvds_core.models import create_model
+from nvds_core.predictors.base import Predictor, create_predictor
+from nvds_core.stabilization import NvdsNetwork
+from nvds_core.types import ConfigError
+
+# Two threads that ask for a model at once must not load it twice.
+_LOADING = threading.RLock()
+
+
+def device() -> torch.device:
+    """The accelerator of this process if there is one, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("cpu")
+
+
+def predictor(name: str) -> Predictor:
+    """The predictor of this process."""
+    with _LOADING:
+        return _predictor(name)
+
+
+def stabilizer(name: str) -> tuple[NvdsNetwork, str]:
+    """The stabiliser of this process and its weights digest."""
+    with _LOADING:
+        return _stabilizer(name)
+
+
+def flow(name: str) -> FlowEstimator:
+    """The flow estimator of this process."""
+    with _LOADING:
+        return _flow(name)
+
+
+@lru_cache(maxsize=2)
+def _predictor(name: str) -> Predictor:
+    return create_predictor(name, device())
+
+
+@lru_cache(maxsize=2)
+def _stabilizer(name: str) -> tuple[NvdsNetwork, str]:
+    model = create_model(name, pretrained=True)
+    if not isinstance(model, NvdsNetwork):
+        raise ConfigError(f"{name!r} is not a stabiliser")
+    return model.to(device()), state_digest(model)
+
+
+@lru_cache(maxsize=2)
+def _flow(name: str) -> FlowEstimator:
+    return create_flow(name)

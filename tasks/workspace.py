@@ -1,0 +1,63 @@
+"""Where one run reads and writes; the only thing besides references that tasks are handed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from storage import ArtifactRef, ArtifactStore
+from storage.errors import redact
+from storage.locations import is_local, local_path, write_json_atomic
+
+WORK_FOLDER = ".work"
+STORE_FILE = "nvds-store.json"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Output root (path or fsspec URL), local folder for intermediates, and the run's id."""
+
+    out: str
+    work: str
+    run_id: str
+
+    @property
+    def store(self) -> ArtifactStore:
+        """The store of intermediates."""
+        return ArtifactStore(self.work)
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a task returns: the artifact's name, whether it was there already, the seconds it took, its frames."""
+
+    ref: ArtifactRef
+    cached: bool
+    seconds: float
+    frames: int
+
+
+def make_workspace(out: str, run_id: str | None = None) -> Workspace:
+    """The workspace of an output root; intermediates lie inside it when it is local, in the user's cache otherwise.
+
+    Raises:
+        StorageError: the place cannot be written to.
+    """
+    if is_local(out):
+        root = str(local_path(out).absolute())
+        work = str(Path(root) / WORK_FOLDER)
+        write_json_atomic(Path(root) / STORE_FILE, {"format": "nvds-store", "format_version": 1})
+        return Workspace(root, work, run_id or new_run_id())
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    # Named by the output root, without credentials, so that a later run finds its unfinished work again.
+    work = str(cache / "nvds" / hashlib.sha256(redact(out).encode()).hexdigest()[:16])
+    return Workspace(out, work, run_id or new_run_id())
+
+
+def new_run_id() -> str:
+    """A name for a run: sortable by time, unique."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
