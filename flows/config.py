@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -49,8 +51,6 @@ class RunConfig:
 
     def fingerprint(self) -> str:
         """A short text that differs between different settings."""
-        import hashlib
-
         return hashlib.sha256(canonical_json(self).encode()).hexdigest()[:12]
 
 
@@ -73,13 +73,23 @@ def load_config(path: Path | None, overrides: Mapping[str, Any]) -> RunConfig:
         branch = tree
         *parents, leaf = name.split(".")
         for parent in parents:
-            branch = branch.setdefault(parent, {})
+            if branch.get(parent) is None:
+                branch[parent] = {}
+            branch = branch[parent]
+            if not isinstance(branch, dict):
+                raise ConfigError(f"{path}: {parent} is {branch!r}, expected settings by name")
         branch[leaf] = value
     return build(RunConfig, tree, str(path) if path else "settings")
 
 
 def build(kind: type[Config], tree: Any, where: str) -> Config:
-    """Make a config dataclass from a nested mapping, refusing unknown names and wrong types."""
+    """Make a config dataclass from a nested mapping, refusing unknown names and wrong types; None is all defaults.
+
+    Raises:
+        ConfigError: naming ``where``, the setting and the value.
+    """
+    if tree is None:
+        tree = {}
     if not isinstance(tree, Mapping):
         raise ConfigError(f"{where}: expected settings by name, got {tree!r}")
     hints = get_type_hints(kind)
@@ -87,7 +97,11 @@ def build(kind: type[Config], tree: Any, where: str) -> Config:
     unknown = [str(name) for name in tree if name not in known]
     if unknown:
         raise ConfigError(f"{where}: unknown setting {', '.join(unknown)}; known: {', '.join(known)}")
-    return kind(**{name: _value(hints[name], value, f"{where}: {name}") for name, value in tree.items()})
+    values = {name: _value(hints[name], value, f"{where}: {name}") for name, value in tree.items()}
+    try:
+        return kind(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
@@ -98,6 +112,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if value not in get_args(hint):
             raise ConfigError(f"{where} is {value!r}, must be one of {', '.join(map(repr, get_args(hint)))}")
         return value
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where} is {value}, must be a finite number")
     options = get_args(hint) if origin in (types.UnionType, typing.Union) else (hint,)
     if float in options and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

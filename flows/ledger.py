@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import logging
+import resource
+import secrets
+import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Any, Literal
 
-import psutil
-
-from storage import VideoRef
+from storage import StorageError, VideoRef
 from storage.errors import redact
-from storage.tables import append, compact
-from tasks.workspace import StepResult, Workspace
+from storage.tables import append, compact, latest
+from tasks.workspace import StepResult, Workspace, public_text
 
 FLUSH_S = 5.0  # how much of the tables a crash may cost; finished videos themselves are never lost
 MEGABYTE = 1e6
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 TABLES = ("catalog", "outcomes", "timings", "scores")
+RESULTS = ("initial", "forward", "backward", "mix")
+log = logging.getLogger("nvds")
 
 
 @dataclass(frozen=True)
@@ -42,18 +48,51 @@ class Outcome:
             return {}
         return {name: float(values["mean"]) for name, values in self.record["opw"].items()}
 
+    @property
+    def slim(self) -> Outcome:
+        """Itself without what grows with the number of frames, for keeping thousands."""
+        opw = {name: {"mean": value} for name, value in self.opw.items()}
+        return replace(self, steps=(), record=None if self.record is None else {"opw": opw})
+
 
 class Ledger:
-    """Collects rows and appends them to the tables every few seconds and at the end."""
+    """Collects rows and appends them to the tables every few seconds and at the end; a context manager.
+
+    A disk that is full for a while loses no row: rows stay in memory until they could be written. Only if they cannot
+    be written at the end either, leaving the ``with`` block raises StorageError.
+    """
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
+        self._writer = secrets.token_hex(3)  # a second run of the same name must not replace parts of the first
         self._part = 0
         self._flushed = time.monotonic()
+        self._known = _done_rows(workspace.out)
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.flush()
+        except StorageError as failure:
+            if kind is None:
+                raise
+            log.error("the tables lack the last rows: %s", failure)  # the error on its way matters more
+            return
+        try:
+            for name in TABLES:
+                compact(self._workspace.out, name)
+        except StorageError as failure:
+            log.warning("the parts of the tables were not merged: %s", failure)
 
     def add(self, outcome: Outcome) -> None:
-        """Take one outcome."""
+        """Take one outcome. One of an earlier run only if the tables lack it, so that they do not grow for nothing."""
+        if outcome.cached and self._known.get(outcome.video.video_id) == outcome.key:
+            return
         now = datetime.now(UTC)
         self._rows["outcomes"].append(_outcome_row(outcome, now))
         if outcome.record is not None:
@@ -72,28 +111,41 @@ class Ledger:
             for step, result in outcome.steps
         ]
         if time.monotonic() - self._flushed > FLUSH_S:
-            self.flush()
+            try:
+                self.flush()
+            except StorageError as failure:
+                log.warning("the tables cannot be written now, will try again: %s", failure)
 
     def flush(self) -> None:
-        """Append what has been collected."""
-        for name, rows in self._rows.items():
-            append(self._workspace.out, name, rows, run_id=self._workspace.run_id, part=self._part)
-        self._part += 1
-        self._rows = {name: [] for name in TABLES}
-        self._flushed = time.monotonic()
+        """Append what has been collected.
 
-    def close(self) -> None:
-        """Append the rest and merge the parts."""
-        self.flush()
+        Raises:
+            StorageError: a table cannot be written; its rows are kept.
+        """
+        self._flushed = time.monotonic()
+        part = f"{self._writer}-{self._part:06d}"
+        self._part += 1
         for name in TABLES:
-            compact(self._workspace.out, name)
+            append(self._workspace.out, name, self._rows[name], run_id=self._workspace.run_id, part=part)
+            self._rows[name] = []
+
+
+def _done_rows(out: str) -> dict[str, str]:
+    """The key of each video that the outcomes call done."""
+    try:
+        return {row["video_id"]: row["key"] for row in latest(out, "outcomes") if row["status"] == "done"}
+    except StorageError as error:
+        if error.reason != "format":
+            raise
+        log.warning("%s", error)
+        return {}
 
 
 def _outcome_row(outcome: Outcome, now: datetime) -> dict[str, Any]:
     record = outcome.record or {}
     return {
         "video_id": outcome.video.video_id,
-        "uri": outcome.video.uri,
+        "uri": public_text(outcome.video.uri),
         "status": outcome.status,
         "reason": outcome.reason,
         "step": outcome.step,
@@ -104,7 +156,7 @@ def _outcome_row(outcome: Outcome, now: datetime) -> dict[str, Any]:
         "height": record.get("height"),
         "cached": outcome.cached,
         "seconds": outcome.seconds,
-        "peak_rss_mb": psutil.Process().memory_info().rss / MEGABYTE,
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT / MEGABYTE,
         "finished_at": now,
     }
 
@@ -113,9 +165,10 @@ def _catalog_row(video: VideoRef, record: Mapping[str, Any], now: datetime) -> d
     source = record["source"]
     return {
         "video_id": video.video_id,
-        "uri": video.uri,
+        "uri": public_text(video.uri),
         "kind": video.kind,
         "digest": video.digest,
+        "bytes": source.get("bytes"),
         "frames": record["frames"],
         "width": source.get("width"),
         "height": source.get("height"),
@@ -130,8 +183,8 @@ def _score_rows(outcome: Outcome, now: datetime) -> list[dict[str, Any]]:
     record = outcome.record
     assert record is not None
     rows = []
+    pairs = record["frames"] - len(record["cuts"]) - 1  # no pair crosses a cut
     for name, values in record["opw"].items():
-        pairs = values["pairs"]
         rows.append(
             {
                 "video_id": outcome.video.video_id,
@@ -139,8 +192,8 @@ def _score_rows(outcome: Outcome, now: datetime) -> list[dict[str, Any]]:
                 "metric": "opw",
                 "protocol": record["opw_protocol"],
                 "value": values["mean"],
-                "mean_pairs": sum(pairs) / len(pairs) if pairs else 0.0,
-                "pairs": len(pairs),
+                "mean_pairs": values["total"] / pairs if pairs else 0.0,
+                "pairs": pairs,
                 "frames": record["frames"],
                 "width": record["width"],
                 "height": record["height"],
@@ -153,10 +206,7 @@ def _score_rows(outcome: Outcome, now: datetime) -> list[dict[str, Any]]:
     return rows
 
 
-RESULTS = ("initial", "forward", "backward", "mix")
-
-
-def summarize(outcomes: list[Outcome], out: str) -> dict[str, Any]:
+def summarize(outcomes: Sequence[Outcome], out: str) -> dict[str, Any]:
     """What a run ends with: counts, failures by reason, mean OPW over the finished videos."""
     done = [outcome for outcome in outcomes if outcome.status == "done"]
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]

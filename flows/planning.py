@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from flows.config import RunConfig
-from nvds_core.types import CoreError
-from storage import ArtifactRef, StorageError, VideoRef
+from flows.failures import reason_for
+from nvds_core.sizes import inference_size
+from storage import ArtifactRef, VideoRef
 from tasks import workers
+from tasks.digests import DigestMemo
 from tasks.flow_fields import flow_ref
 from tasks.frames import frames_ref
 from tasks.initial import initial_ref
 from tasks.publish import find_published, published_ref
 from tasks.score import ScoreInputs, scores_ref
-from tasks.sources import DigestMemo, find_sources, identify, unreadable
+from tasks.sources import find_sources, identify, unreadable
 from tasks.stabilize import stabilized_ref
-from tasks.workspace import Workspace
+from tasks.workspace import Workspace, public_text
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,10 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class Plan:
-    """``done`` holds the records of finished videos by position in ``videos``; the rest of the videos is pending."""
+    """``done`` holds the records of finished videos by video id (OPW without the single pairs); the rest is pending.
+
+    ``duplicates`` are sources of the same name and content as one of ``videos``, whose result serves them too.
+    """
 
     videos: tuple[VideoRef, ...]
     done: dict[str, dict[str, Any]]
@@ -80,8 +85,12 @@ def plan_run(inputs: Sequence[str], workspace: Workspace, config: RunConfig) -> 
     """Find and identify all videos and look up which are done.
 
     Raises:
-        ConfigError: an input that does not exist or holds no video, or models that cannot be made.
+        ConfigError: an input that does not exist or holds no video, or settings that suit no video.
+        WeightsError: weights that are missing or damaged.
+        StorageError: the output cannot be reached.
     """
+    _check_settings(config)
+    inputs = [inputs] if isinstance(inputs, str) else inputs
     memo = DigestMemo(Path(workspace.work) / "digests.json")
     videos: dict[str, VideoRef] = {}
     done: dict[str, dict[str, Any]] = {}
@@ -89,9 +98,8 @@ def plan_run(inputs: Sequence[str], workspace: Workspace, config: RunConfig) -> 
     for source in find_sources(inputs):
         try:
             video = identify(source, memo)
-        except (CoreError, StorageError, OSError) as error:
-            reason = getattr(error, "reason", "unreadable")
-            refused.append(Unreadable(unreadable(source), reason, str(error)))
+        except Exception as error:  # whatever is wrong with one source stays its own affair
+            refused.append(Unreadable(unreadable(source), reason_for(error), public_text(error)))
             continue
         if video.video_id in videos:
             duplicates.append(video)  # same name and same content: one result serves both
@@ -99,6 +107,23 @@ def plan_run(inputs: Sequence[str], workspace: Workspace, config: RunConfig) -> 
         videos[video.video_id] = video
         record = find_published(workspace.out, video, refs_of(video, config).published)
         if record is not None:
-            done[video.video_id] = record
+            done[video.video_id] = _without_pairs(record)
     memo.save()
     return Plan(tuple(videos.values()), done, tuple(refused), tuple(duplicates))
+
+
+def _check_settings(config: RunConfig) -> None:
+    """Find out before the first video is read what would fail for all of them."""
+    predictor = workers.predictor(config.predictor.name)
+    workers.flow(config.flow.name)
+    if config.stabilizer.name != "none":
+        workers.stabilizer(config.stabilizer.name)
+    inference_size((1920, 1080), config.frames.size, short_side=predictor.short_side, multiple=predictor.multiple)
+
+
+def _without_pairs(record: dict[str, Any]) -> dict[str, Any]:
+    """A record whose size does not grow with the number of frames: a plan holds thousands."""
+    opw = {
+        name: {key: value for key, value in scores.items() if key != "pairs"} for name, scores in record["opw"].items()
+    }
+    return {**record, "opw": opw}

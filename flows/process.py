@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from prefect import flow
-
 from flows.config import RunConfig, build
+from flows.discreet import discreet_flow
+from flows.failures import explain
 from flows.ledger import Ledger, Outcome, summarize
 from flows.planning import Plan, VideoRefs, plan_run, refs_of
-from flows.reporting import current_reporter
-from storage import ShardSpec, VideoRef, plan_shards
-from storage.locations import join, write_bytes_atomic, write_json_atomic
+from flows.reporting import Reporter, current_reporter, reporting
+from storage import ShardSpec, StorageError, VideoRef, plan_shards
+from storage.locations import is_local, join, local_path, sweep_leftovers, write_bytes_atomic, write_json_atomic
+from tasks.caching import StepReturn, result_of
 from tasks.flow_fields import estimate_flow
 from tasks.frames import extract_frames
 from tasks.initial import predict_initial
@@ -26,14 +28,17 @@ from tasks.workers import predictor
 from tasks.workspace import StepResult, Workspace, make_workspace
 
 SHARD_VIDEOS = 16  # a shard is what a worker takes in one go, and what is reported as one unit
+DAMAGED = ("format", "incomplete")  # an intermediate that cannot be read: made anew by the next run
 log = logging.getLogger("nvds")
 
 
-@flow(name="process-dataset", validate_parameters=False)
+@discreet_flow(name="process-dataset", validate_parameters=False)
 def process_dataset(
     inputs: Sequence[str], out: str, config: dict[str, Any] | None = None, run_id: str | None = None
 ) -> dict[str, Any]:
     """Take every video of a data set to a stable depth volume; returns the summary that ``--json`` prints.
+
+    Parameters and result are plain JSON, so that the flow can be deployed.
 
     Args:
         inputs: files, folders, globs, lists or URLs.
@@ -41,68 +46,69 @@ def process_dataset(
         config: settings as in a run's YAML file.
         run_id: name of the run, made from the time if not given.
     """
-    settings = build(RunConfig, config or {}, "config")
+    settings = build(RunConfig, config, "config")
     workspace = make_workspace(out, run_id)
     return run_plan(plan_run(inputs, workspace, settings), workspace, settings)
 
 
 def run_plan(plan: Plan, workspace: Workspace, config: RunConfig) -> dict[str, Any]:
-    """Work off a plan shard by shard and write the ledger."""
+    """Work off a plan shard by shard, write the ledger and return the summary.
+
+    Raises:
+        StorageError: the ledger cannot be written; finished videos are there all the same and get their rows from
+            the next run.
+    """
+    _tidy(workspace)
+    write_bytes_atomic(join(workspace.out, "runs", workspace.run_id, "config.yaml"), config.to_yaml().encode())
     reporter = current_reporter()
-    workspace.store.sweep()
-    _write_run_config(workspace, config)
-    ledger, outcomes = Ledger(workspace), []
-    reporter.start(plan)
-
-    def take(outcome: Outcome) -> None:
-        outcomes.append(outcome)
-        ledger.add(outcome)
-        reporter.video(outcome)
-
-    try:
-        for outcome in _settled(plan):
-            take(outcome)
-        pending = plan.pending
-        costs = {video.video_id: cost(video) for video in pending}
-        for shard in plan_shards(pending, costs, shards=-(-len(pending) // SHARD_VIDEOS) or 1) if pending else []:
-            process_shard.with_options(flow_run_name=f"shard-{shard.index}")(workspace, shard, config, take)
-    finally:
-        ledger.close()
-        reporter.finish()
-    summary = summarize(outcomes, workspace.out)
+    with Ledger(workspace) as ledger:
+        collector = _Collector(ledger, reporter)
+        reporter.start(plan)
+        try:
+            with reporting(collector):
+                for outcome in _settled(plan):
+                    collector.video(outcome)
+                for shard in _shards(plan):
+                    for outcome in process_shard(workspace, shard, config):
+                        collector.video(outcome)  # those that a worker of another process could not tell itself
+        finally:
+            reporter.finish()
+    summary = summarize(collector.outcomes, workspace.out)
     write_json_atomic(join(workspace.out, "runs", workspace.run_id, "summary.json"), summary)
     return summary
 
 
-@flow(name="process-shard", validate_parameters=False)
-def process_shard(workspace: Workspace, shard: ShardSpec, config: RunConfig, take: Any) -> None:
+@discreet_flow(name="process-shard", flow_run_name="shard-{shard.index}", validate_parameters=False)
+def process_shard(workspace: Workspace, shard: ShardSpec, config: RunConfig) -> list[Outcome]:
     """Take every video of one shard to a stable volume; a bad one never stops its neighbours."""
+    outcomes = []
     for video in shard.videos:
-        take(process_video(workspace, video, config))
+        outcomes.append(process_video(workspace, video, config))
+        current_reporter().video(outcomes[-1])
+    return outcomes
 
 
 def process_video(workspace: Workspace, video: VideoRef, config: RunConfig) -> Outcome:
     """Run one video through all steps; whatever goes wrong becomes a failed outcome that names the step."""
     started = time.perf_counter()
-    refs = refs_of(video, config)
+    step, refs, record = "plan", None, None
     done: list[tuple[str, StepResult]] = []
     failure: dict[str, Any] = {}
-    record = None
-    for step, call in _chain(workspace, video, refs, config):
-        try:
-            done.append((step, call()))
-        except Exception as error:
-            failure = _failure(video, step, error)
-            break
-    else:
+    try:
+        refs = refs_of(video, config)
+        for step, call in _chain(workspace, video, refs, config):
+            done.append((step, result_of(call())))
         record = find_published(workspace.out, video, refs.published)
-    if record is not None and config.keep == "results":
-        for ref in refs.intermediates:
-            workspace.store.discard(ref)
+        if record is None:
+            raise StorageError(f"{video.video_id}: published, but its record is not there", reason="storage")
+    except Exception as error:
+        failure = explain(video.video_id, step, error)
+    if refs is not None and (failure.get("reason") in DAMAGED or (not failure and config.keep == "results")):
+        _discard(workspace, video, refs)
     return Outcome(
         video,
         "failed" if failure else "done",
-        key=refs.published.key,
+        key=refs.published.key if refs else None,
         seconds=time.perf_counter() - started,
         record=record,
         steps=tuple(done),
@@ -112,11 +118,11 @@ def process_video(workspace: Workspace, video: VideoRef, config: RunConfig) -> O
 
 def _chain(
     workspace: Workspace, video: VideoRef, refs: VideoRefs, config: RunConfig
-) -> list[tuple[str, Callable[[], StepResult]]]:
+) -> list[tuple[str, Callable[[], StepReturn]]]:
     """The tasks of one video in order, by step."""
     model = predictor(config.predictor.name)
     described = {"config": config.to_dict()}
-    chain: list[tuple[str, Callable[[], Any]]] = [
+    chain: list[tuple[str, Callable[[], StepReturn]]] = [
         ("frames", lambda: extract_frames(workspace, video, config.frames, model.short_side, model.multiple)),
         ("initial", lambda: predict_initial(workspace, refs.frames, config.predictor)),
         ("flow", lambda: estimate_flow(workspace, refs.frames, config.flow)),
@@ -127,12 +133,27 @@ def _chain(
     return [(step, call) for step, call in chain if step != "stabilized" or refs.stabilized is not None]
 
 
-def _failure(video: VideoRef, step: str, error: Exception) -> dict[str, Any]:
-    """Reason and message of a failed step for the ledger; what nobody foresaw is logged with its trace."""
-    reason = getattr(error, "reason", None) or ("memory" if isinstance(error, MemoryError) else "internal")
-    if reason == "internal":
-        log.error("%s: step %s failed", video.video_id, step, exc_info=error)
-    return {"reason": reason, "step": step, "message": str(error) or type(error).__name__}
+class _Collector:
+    """Takes each outcome once: to the summary, to the ledger, to whoever watches."""
+
+    def __init__(self, ledger: Ledger, reporter: Reporter) -> None:
+        self.outcomes: list[Outcome] = []
+        self._ledger, self._reporter = ledger, reporter
+        self._seen: set[str] = set()
+
+    def start(self, plan: Plan) -> None:
+        self._reporter.start(plan)
+
+    def video(self, outcome: Outcome) -> None:
+        if outcome.video.video_id in self._seen:
+            return
+        self._seen.add(outcome.video.video_id)
+        self.outcomes.append(outcome.slim)
+        self._ledger.add(outcome)
+        self._reporter.video(outcome)
+
+    def finish(self) -> None:
+        self._reporter.finish()
 
 
 def _settled(plan: Plan) -> Iterator[Outcome]:
@@ -145,6 +166,26 @@ def _settled(plan: Plan) -> Iterator[Outcome]:
             yield Outcome(video, "done", cached=True, key=record["key"], record=record)
 
 
-def _write_run_config(workspace: Workspace, config: RunConfig) -> None:
-    url = join(workspace.out, "runs", workspace.run_id, "config.yaml")
-    write_bytes_atomic(url, config.to_yaml().encode())
+def _shards(plan: Plan) -> list[ShardSpec]:
+    pending = plan.pending
+    if not pending:
+        return []
+    costs = {video.video_id: cost(video) for video in pending}
+    return plan_shards(pending, costs, shards=math.ceil(len(pending) / SHARD_VIDEOS))
+
+
+def _discard(workspace: Workspace, video: VideoRef, refs: VideoRefs) -> None:
+    try:
+        for ref in refs.intermediates:
+            workspace.store.discard(ref)
+    except StorageError as error:
+        log.warning("%s: its intermediates were not removed: %s", video.video_id, error)
+
+
+def _tidy(workspace: Workspace) -> None:
+    """Remove what killed runs left half-written."""
+    workspace.store.sweep()
+    if is_local(workspace.out):
+        root = local_path(workspace.out)
+        for folder in (root, root / "videos", *(root / "tables").glob("*"), *(root / "runs").glob("*")):
+            sweep_leftovers(folder)

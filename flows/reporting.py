@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from rich.progress import (
 
 from flows.ledger import Outcome
 from flows.planning import Plan
+from tasks.workspace import public_text
 
 
 class Reporter(Protocol):
@@ -66,7 +67,7 @@ class Lines:
         self._total = len(plan.videos) + len(plan.unreadable)
         self._say(f"{self._total} videos: {len(plan.done)} done before, {len(plan.pending)} to do")
         for duplicate in plan.duplicates:
-            self._say(f"{duplicate.uri}: same name and content as another input; one result serves both")
+            self._say(f"{public_text(duplicate.uri)}: same name and content as another input; one result serves both")
         if self._bar_wanted:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
             self._bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self._console)
@@ -86,7 +87,9 @@ class Lines:
             self._bar = None
 
     def _say(self, text: str) -> None:
-        self._console.print(text, markup=False)
+        line = text.replace("\r", "\\r").replace("\n", "\\n")  # names may hold line breaks
+        with suppress(OSError):  # a closed terminal must not end a run of many hours
+            self._console.print(line, markup=False, emoji=False)
 
 
 def describe(outcome: Outcome) -> str:
@@ -99,12 +102,13 @@ def describe(outcome: Outcome) -> str:
     return f"{name}: {frames} frames in {outcome.seconds:.1f} s, OPW {scores}"
 
 
-_REPORTER: ContextVar[Reporter] = ContextVar("reporter", default=Silent())
+_SILENT = Silent()
+_REPORTER: ContextVar[Reporter] = ContextVar("reporter")
 
 
 def current_reporter() -> Reporter:
     """Who is told, in this context."""
-    return _REPORTER.get()
+    return _REPORTER.get(_SILENT)
 
 
 @contextmanager

@@ -28,7 +28,8 @@ def load_state(model: nn.Module, state_dict: Mapping[str, Tensor]) -> nn.Module:
     buffers (index tables, counters) may be absent; index tables that are present must equal ours.
 
     Raises:
-        WeightsError: naming every missing, extra, wrongly shaped, differing or non-finite entry; the model is unchanged.
+        WeightsError: naming the missing, extra, wrongly shaped, differing or non-finite entries; the model is
+            unchanged.
     """
     given = {k: v for k, v in strip_wrapper(state_dict).items() if not k.startswith(UNUSED_PREFIXES)}
     own = model.state_dict()

@@ -1,4 +1,4 @@
-"""Models by name."""
+"""Models by name, and their bundled weights."""
 
 from __future__ import annotations
 
@@ -58,8 +58,17 @@ def bundled_weights(name: str) -> Path:
 
 
 def load_bundled(model: nn.Module, name: str) -> nn.Module:
-    """Load the bundled float16 weights of ``name`` into ``model``."""
-    from safetensors.torch import load_file  # not needed by those who bring their own weights
+    """Load the bundled weights of ``name`` into ``model``."""
+    return load_weights(model, bundled_weights(name))
 
-    state = load_file(bundled_weights(name))
+
+def load_weights(model: nn.Module, path: Path) -> nn.Module:
+    """Load a safetensors file, of whatever float type, into ``model`` strictly."""
+    from safetensors import SafetensorError  # not needed by those who load a checkpoint of their own
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path}: not readable as safetensors ({error})") from error
     return load_state(model, {key: value.float() for key, value in state.items()})

@@ -15,6 +15,8 @@ from prefect.states import Completed
 from storage import ArtifactRef, StorageError
 from tasks.workspace import StepResult, Workspace
 
+StepReturn = StepResult | State[StepResult]
+
 RETRIES = 2
 RETRY_DELAYS_S = [1, 10]
 # Worth another try: a network file system or an object store had a bad moment. Everything else fails again.
@@ -39,7 +41,7 @@ TASK_OPTIONS: dict[str, Any] = {
 }
 
 
-def produce(workspace: Workspace, ref: ArtifactRef, make: Callable[[Path], int]) -> StepResult | State[StepResult]:
+def produce(workspace: Workspace, ref: ArtifactRef, make: Callable[[Path], int]) -> StepReturn:
     """Make an artifact unless it exists.
 
     ``make(folder)`` fills the folder, which is published only on success, and returns the number of frames. If the
@@ -52,3 +54,11 @@ def produce(workspace: Workspace, ref: ArtifactRef, make: Callable[[Path], int])
     with store.create(ref) as folder:
         frames = make(folder)
     return StepResult(ref, False, time.perf_counter() - started, frames)
+
+
+def result_of(returned: StepReturn) -> StepResult:
+    """What a task call gave: Prefect hands a state that a task returns, such as "Cached", to the caller as it is."""
+    if isinstance(returned, State):
+        result: StepResult = returned.result()
+        return result
+    return returned

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from prefect import task
-from prefect.client.schemas.objects import State
 
 from storage import ArraySpec, ArtifactRef, artifact_key, write_arrays
 from tasks import workers
-from tasks.caching import TASK_OPTIONS, produce
+from tasks.caching import TASK_OPTIONS, StepReturn, produce
 from tasks.frames import FrameArtifact
-from tasks.workspace import StepResult, Workspace
+from tasks.workspace import Workspace
 
 STEP, VERSION = "flow", 1
 BLOCK = 16
@@ -32,11 +31,11 @@ def flow_ref(frames: ArtifactRef, config: FlowConfig) -> ArtifactRef:
 
 
 @task(name="estimate-flow", task_run_name="estimate-flow {frames.key}", **TASK_OPTIONS)
-def estimate_flow(workspace: Workspace, frames: ArtifactRef, config: FlowConfig) -> StepResult | State[StepResult]:
+def estimate_flow(workspace: Workspace, frames: ArtifactRef, config: FlowConfig) -> StepReturn:
     """Write the flow between all neighbouring frames.
 
     Row i belongs to frame i: ``to_previous`` leads from it to frame i-1, ``to_next`` from frame i-1 to it.
-    Rows that begin a scene hold zeros and are never read.
+    Rows that begin a scene hold zeros and are never read: no pair crosses a cut.
     """
 
     def make(folder: Path) -> int:
@@ -49,7 +48,8 @@ def estimate_flow(workspace: Workspace, frames: ArtifactRef, config: FlowConfig)
             blank = np.zeros(shape[1:], np.float32)
             previous = None
             for first, block in pictures.blocks(0, pictures.frames, BLOCK):
-                for index, picture in enumerate(block * 255.0, start=first):
+                for index, picture in enumerate(block, start=first):
+                    picture = picture * 255.0
                     if previous is None or index in starts:
                         pair = (blank, blank)
                     else:

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from prefect import task
-from prefect.client.schemas.objects import State
 
 from nvds_core.sizes import SizeConfig, inference_size
 from nvds_core.stabilization import prepare_rgb
-from nvds_core.types import DecodeError
-from nvds_core.video import CutConfig, CutDetector, open_video
+from nvds_core.types import ConfigError, CoreError, DecodeError
+from nvds_core.video import CutConfig, CutDetector, content_digest, open_video
 from storage import ArraySpec, ArtifactRef, ArtifactStore, VideoRef, artifact_key, open_arrays, write_arrays
-from storage.locations import stage
-from tasks.caching import TASK_OPTIONS, produce
-from tasks.workspace import StepResult, Workspace
+from storage.locations import is_local, remove_tree, stage
+from tasks.caching import TASK_OPTIONS, StepReturn, produce
+from tasks.workspace import Workspace, public_text
 
 STEP, VERSION = "frames", 1
 
 # The published protocol resizes in floating point and keeps the overshoot, which 8 bits would cut off. 16-bit fixed
 # point over -0.5..1.5 keeps it to 1.5e-5, a tenth of the tolerance of the golden files, at half the size of float32.
 CODE_SCALE, CODE_OFFSET = 32768.0, 0.5
+BLOCK_BYTES = 64 * 2**20  # of float64 pictures handed out at once; large pictures come in shorter blocks
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,10 @@ class FramesConfig:
     size: SizeConfig = field(default_factory=SizeConfig)
     limit: int | None = None
     cuts: CutConfig = field(default_factory=CutConfig)
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"limit is {self.limit}, must be 1 or more; leave it out for whole videos")
 
 
 def encode_unit(unit_rgb: NDArray[np.float64]) -> NDArray[np.uint16]:
@@ -54,12 +59,29 @@ def frames_ref(video: VideoRef, config: FramesConfig, short_side: int, multiple:
 @task(name="extract-frames", task_run_name="extract-frames {video.video_id}", **TASK_OPTIONS)
 def extract_frames(
     workspace: Workspace, video: VideoRef, config: FramesConfig, short_side: int, multiple: int
-) -> StepResult | State[StepResult]:
-    """Write the frames of one video; the size follows from its own, the config and the predictor."""
+) -> StepReturn:
+    """Write the frames of one video; the size follows from its own, the config and the predictor.
+
+    Remote sources are copied beside the artifact for the time of decoding.
+
+    Raises:
+        DecodeError: as `open_video`, or reason "changed" if the source is no longer what its digest says.
+    """
 
     def make(folder: Path) -> int:
         source = stage(video.uri, folder / "source")
-        return _decode(source, folder / "arrays", config, short_side, multiple)
+        try:
+            frames = _decode(source, folder / "arrays", config, short_side, multiple)
+            # a file that was still being copied when the run was planned must not be published under its old digest
+            if content_digest(source) != video.digest:
+                raise DecodeError(f"{source}: changed while the run was going on; run again", reason="changed")
+        except CoreError as error:
+            if is_local(video.uri):
+                raise
+            message = str(error).replace(str(source), public_text(video.uri))
+            raise type(error)(message, reason=error.reason) from None
+        remove_tree(folder / "source")
+        return frames
 
     return produce(workspace, frames_ref(video, config, short_side, multiple), make)
 
@@ -104,13 +126,19 @@ class FrameArtifact:
     def scenes(self) -> list[tuple[int, int]]:
         """Frame ranges [start, stop) between cuts."""
         edges = [0, *self.cuts, self.frames]
-        return list(zip(edges[:-1], edges[1:], strict=True))
+        return list(pairwise(edges))
 
     def read(self, start: int, stop: int) -> NDArray[np.float64]:
         """Pictures [n,h,w,3] in 0..1 with overshoot."""
         return decode_unit(self._arrays.read("rgb", start, stop))
 
     def blocks(self, start: int, stop: int, length: int) -> Iterator[tuple[int, NDArray[np.float64]]]:
-        """(first frame, pictures) in blocks of at most ``length``."""
-        for first in range(start, stop, length):
-            yield first, self.read(first, min(first + length, stop))
+        """(first frame, pictures) in blocks of at most ``length`` frames and `BLOCK_BYTES`."""
+        for first, last in self.ranges(start, stop, length):
+            yield first, self.read(first, last)
+
+    def ranges(self, start: int, stop: int, length: int) -> Iterator[tuple[int, int]]:
+        """[first, last) of those blocks; they depend on the picture size alone, as batches may change the last bits."""
+        step = max(1, min(length, BLOCK_BYTES // (self.height * self.width * 3 * 8)))
+        for first in range(start, stop, step):
+            yield first, min(first + step, stop)

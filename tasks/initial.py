@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prefect import task
-from prefect.client.schemas.objects import State
 
 from storage import ArraySpec, ArtifactRef, artifact_key, write_arrays
 from tasks import workers
-from tasks.caching import TASK_OPTIONS, produce
+from tasks.caching import TASK_OPTIONS, StepReturn, produce
 from tasks.frames import FrameArtifact
-from tasks.workspace import StepResult, Workspace
+from tasks.workspace import Workspace
 
 STEP, VERSION = "initial", 1
 BATCH = 8
@@ -31,9 +30,7 @@ def initial_ref(frames: ArtifactRef, config: PredictorConfig) -> ArtifactRef:
 
 
 @task(name="predict-initial", task_run_name="predict-initial {frames.key}", tags=["gpu"], **TASK_OPTIONS)
-def predict_initial(
-    workspace: Workspace, frames: ArtifactRef, config: PredictorConfig
-) -> StepResult | State[StepResult]:
+def predict_initial(workspace: Workspace, frames: ArtifactRef, config: PredictorConfig) -> StepReturn:
     """Write the float disparity of one video."""
 
     def make(folder: Path) -> int:

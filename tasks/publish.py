@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from prefect import task
-from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from nvds_core.stabilization.mixing import mix_passes
-from storage import (
-    ArrayReader,
-    ArtifactRef,
-    VideoRef,
-    VolumeWriter,
-    artifact_key,
-    open_arrays,
-    read_record,
-    write_record,
-)
-from storage.locations import join, publish_tree
+from storage import ArtifactRef, VideoRef, VolumeWriter, artifact_key, open_arrays, read_record, write_record
+from storage.locations import is_local, join, local_path, publish_tree
 from storage.volumes import Encoding
-from tasks.caching import TASK_OPTIONS
+from tasks.caching import TASK_OPTIONS, StepReturn
 from tasks.frames import FrameArtifact
-from tasks.score import ScoreInputs, read_scores
-from tasks.workspace import StepResult, Workspace
+from tasks.score import ScoreInputs, read_scores, result_readers
+from tasks.workspace import StepResult, Workspace, public_text
 
 STEP, VERSION = "published", 1
 BLOCK = 32
@@ -67,21 +55,27 @@ def publish_video(
     scores: ArtifactRef,
     config: PublishConfig,
     described: Mapping[str, Any],
-) -> StepResult | State[StepResult]:
-    """Write the volume beside the output, then move it into place; ``described`` goes into its attributes."""
+) -> StepReturn:
+    """Write the volume as an artifact, then move it to the output; ``described`` goes into its attributes.
+
+    What an earlier run wrote but could not move is moved without being written again.
+    """
     ref = published_ref(inputs, scores, config)
     if find_published(workspace.out, video, ref) is not None:
         return Completed(name="Cached", data=StepResult(ref, True, 0.0, 0))
     started = time.perf_counter()
-    pictures = FrameArtifact(workspace.store, inputs.frames)
-    score = read_scores(workspace, scores)
-    about = _about(workspace, video, inputs, pictures, score, described)
-    with workspace.store.create(ArtifactRef("publishing", ref.key)) as folder:
-        _write(workspace, inputs, pictures, score["choices"], folder / "volume", config, about)
-        record = {"key": ref.key, "video_id": video.video_id, "status": "done", **about, "opw": score["opw"]}
-        write_record(folder / "volume", record)
-        publish_tree(folder / "volume", video_url(workspace.out, video.video_id))
-    workspace.store.discard(ArtifactRef("publishing", ref.key))
+    store = workspace.store
+    pictures = FrameArtifact(store, inputs.frames)
+    # with the video's id, as the same content may be there under two names
+    volume = ArtifactRef("volume", artifact_key("volume", VERSION, ref, video.video_id))
+    if store.find(volume) is None:
+        score = read_scores(workspace, scores)
+        about = _about(workspace, video, inputs, scores, pictures, score, described)
+        with store.create(volume) as folder:
+            _write(workspace, inputs, pictures, score["choices"], folder, config, about)
+            record = {"key": ref.key, "video_id": video.video_id, "status": "done", **about, "opw": score["opw"]}
+            write_record(folder, record)
+    publish_tree(store.path(volume), video_url(workspace.out, video.video_id))
     return StepResult(ref, False, time.perf_counter() - started, pictures.frames)
 
 
@@ -89,31 +83,45 @@ def _about(
     workspace: Workspace,
     video: VideoRef,
     inputs: ScoreInputs,
+    scores: ArtifactRef,
     pictures: FrameArtifact,
     score: Mapping[str, Any],
     described: Mapping[str, Any],
 ) -> dict[str, Any]:
-    store = workspace.store
-    origin = {
-        "predictor": open_arrays(store.path(inputs.initial) / "arrays").attributes["predictor"],
-        "flow": open_arrays(store.path(inputs.flow) / "arrays").attributes["flow"],
-        "stabilizer": None
-        if inputs.stabilized is None
-        else open_arrays(store.path(inputs.stabilized) / "arrays").attributes["stabilizer"],
-    }
+    """What record and volume say about themselves."""
+    made_by: dict[str, Any] = {"stabilizer": None}
+    refs = {"initial": inputs.initial, "flow": inputs.flow, "stabilized": inputs.stabilized}
+    for ref in filter(None, refs.values()):
+        made_by |= open_arrays(workspace.store.path(ref) / "arrays").attributes
+    named = {**refs, "frames": inputs.frames, "scores": scores}
     return {
-        "source": {"name": video.name, "uri": video.uri, "digest": video.digest, **pictures.source},
+        "source": {
+            "name": public_text(video.name),
+            "uri": public_text(video.uri),
+            "digest": video.digest,
+            "bytes": _bytes_of(video),
+            **pictures.source,
+        },
         "frames": pictures.frames,
         "height": pictures.height,
         "width": pictures.width,
         "cuts": pictures.cuts,
-        "warnings": pictures.warnings,
+        "warnings": [public_text(warning) for warning in pictures.warnings],
         "mix_choices": score["choices"],
         "opw_protocol": score["protocol"],
-        "weights": origin,
-        "artifacts": {"frames": inputs.frames.key, "flow": inputs.flow.key, "initial": inputs.initial.key},
+        "weights": {name: made_by[name] for name in ("predictor", "flow", "stabilizer")},
+        "artifacts": {name: ref.key for name, ref in named.items() if ref is not None},
         **described,
     }
+
+
+def _bytes_of(video: VideoRef) -> int | None:
+    if video.kind != "file" or not is_local(video.uri):
+        return None
+    try:
+        return local_path(video.uri).stat().st_size
+    except OSError:
+        return None  # gone since it was decoded: no reason to lose the result
 
 
 def _write(
@@ -126,14 +134,10 @@ def _write(
     about: Mapping[str, Any],
 ) -> None:
     both = len(inputs.passes) == 2
-    results = ("initial", *inputs.passes, *(("mix",) if both else ()))
-    store = workspace.store
-    sources = {"initial": open_arrays(store.path(inputs.initial) / "arrays")}
-    if inputs.stabilized is not None:
-        sources |= dict.fromkeys(inputs.passes, open_arrays(store.path(inputs.stabilized) / "arrays"))
+    sources = result_readers(workspace, inputs)
     with VolumeWriter(
         folder,
-        results=results,
+        results=(*sources, *(("mix",) if both else ())),
         frames=pictures.frames,
         height=pictures.height,
         width=pictures.width,
@@ -142,16 +146,9 @@ def _write(
         time=pictures.times,
     ) as volume:
         for (start, stop), choice in zip(pictures.scenes, choices, strict=True):
-            for first, maps in _blocks(sources, start, stop):
+            for first, last in pictures.ranges(start, stop, BLOCK):
+                maps = {name: source.read(name, first, last) for name, source in sources.items()}
                 if both:
                     maps["mix"] = mix_passes(choice, maps["forward"], maps["backward"])
                 for name, block in maps.items():
                     volume.write(name, first, block)
-
-
-def _blocks(
-    sources: Mapping[str, ArrayReader], start: int, stop: int
-) -> Iterator[tuple[int, dict[str, NDArray[np.float32]]]]:
-    for first in range(start, stop, BLOCK):
-        last = min(first + BLOCK, stop)
-        yield first, {name: source.read(name, first, last) for name, source in sources.items()}

@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from prefect import task
-from prefect.client.schemas.objects import State
 
 from nvds_core.metrics import OpwResult, join_opw
 from nvds_core.metrics.passes import PassOpw
-from nvds_core.stabilization.mixing import Choice, choose_mix
-from storage import ArtifactRef, artifact_key, open_arrays
+from nvds_core.stabilization.mixing import Choice, choose_mix, mix_passes
+from storage import ArrayReader, ArtifactRef, artifact_key, open_arrays
 from storage.locations import read_json, write_json_atomic
-from tasks.caching import TASK_OPTIONS, produce
+from tasks.caching import TASK_OPTIONS, StepReturn, produce
 from tasks.frames import FrameArtifact
-from tasks.workspace import StepResult, Workspace
+from tasks.workspace import Workspace
 
 STEP, VERSION = "scores", 1
 PROTOCOL = "nvds"
@@ -43,7 +42,7 @@ def scores_ref(inputs: ScoreInputs) -> ArtifactRef:
 
 
 @task(name="score-video", task_run_name="score-video {inputs.initial.key}", **TASK_OPTIONS)
-def score_video(workspace: Workspace, inputs: ScoreInputs) -> StepResult | State[StepResult]:
+def score_video(workspace: Workspace, inputs: ScoreInputs) -> StepReturn:
     """Write OPW per result and pair, in total and on the mean, and which mix each scene takes."""
 
     def make(folder: Path) -> int:
@@ -74,6 +73,15 @@ def read_scores(workspace: Workspace, ref: ArtifactRef) -> dict[str, Any]:
     return scores
 
 
+def result_readers(workspace: Workspace, inputs: ScoreInputs) -> dict[str, ArrayReader]:
+    """Where the disparity of each result is read, in the order of publication; the mix follows from them."""
+    store = workspace.store
+    readers = {"initial": open_arrays(store.path(inputs.initial) / "arrays")}
+    if inputs.stabilized is not None:
+        readers |= dict.fromkeys(inputs.passes, open_arrays(store.path(inputs.stabilized) / "arrays"))
+    return readers
+
+
 def _score_scene(
     workspace: Workspace, pictures: FrameArtifact, inputs: ScoreInputs, start: int, stop: int
 ) -> tuple[dict[str, OpwResult], Choice | None]:
@@ -83,7 +91,7 @@ def _score_scene(
     scorer = PassOpw(names, ("backward",) if both else ())
     for rgb, maps, flow in _scene_frames(workspace, pictures, inputs, start, stop):
         if both:
-            maps["mean"] = (maps["forward"] + maps["backward"]) / 2
+            maps["mean"] = mix_passes("mean", maps["forward"], maps["backward"])
         scorer.push(rgb, maps, *flow)
     scored = scorer.results()
     if not both:
@@ -100,11 +108,8 @@ def _scene_frames(
     workspace: Workspace, pictures: FrameArtifact, inputs: ScoreInputs, start: int, stop: int
 ) -> Iterator[tuple[NDArray[np.float32], dict[str, NDArray[np.float32]], Flow]]:
     """RGB in 0..255, disparity by result, and flow (to previous, from previous) of every frame of a scene."""
-    store = workspace.store
-    flow = open_arrays(store.path(inputs.flow) / "arrays")
-    sources = {"initial": open_arrays(store.path(inputs.initial) / "arrays")}
-    if inputs.stabilized is not None:
-        sources |= dict.fromkeys(inputs.passes, open_arrays(store.path(inputs.stabilized) / "arrays"))
+    flow = open_arrays(workspace.store.path(inputs.flow) / "arrays")
+    sources = result_readers(workspace, inputs)
     for first, block in pictures.blocks(start, stop, BLOCK):
         last = first + len(block)
         maps = {name: source.read(name, first, last) for name, source in sources.items()}

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from nvds_core.types import ConfigError, CoreError
-from nvds_core.video import content_digest, is_video_name, probe, resolve_folder
+from nvds_core.video import is_video_name, probe, resolve_folder
 from storage import StorageError, VideoRef, make_video_id
-from storage.errors import redact
-from storage.locations import expand, filesystem, is_local, local_path, read_json, write_json_atomic
+from storage.errors import translated
+from storage.locations import expand, filesystem, is_local, local_path
+from tasks.digests import DigestMemo, is_remote_folder, remote_frames
+from tasks.workspace import public_text
 
 LIST_SUFFIX = ".txt"  # a file that names inputs, one per line
 
 
 @dataclass(frozen=True)
 class Source:
-    """Something to be read as one video: where it is and what people call it."""
+    """Something to be read as one video: where it is (absolute path or URL) and what people call it."""
 
     uri: str
     name: str
@@ -28,17 +32,19 @@ def find_sources(inputs: Iterable[str]) -> list[Source]:
     """All videos behind the inputs, in a fixed order, each place once.
 
     A folder is one video if it holds numbered frames, otherwise it is searched for video files and frame folders. A
-    ``.txt`` file names further inputs, one per line, relative to itself. Globs and fsspec URLs work as well.
+    ``.txt`` file names further inputs, one per line, relative to itself; a line that leads nowhere becomes a source
+    that fails alone. Globs and fsspec URLs work as well.
 
     Raises:
         ConfigError: an input that does not exist or holds no video.
     """
     found: dict[str, Source] = {}
     for item in inputs:
-        sources = list(_sources_of(item))
+        sources = list(_Search().item(item))
         if not sources:
             raise ConfigError(
-                f"{item}: no video found; give video files, folders of numbered frames, or folders that hold them",
+                f"{public_text(item)}: no video found; give video files, folders of numbered frames, "
+                "or folders that hold them",
                 reason="no_input",
             )
         for source in sources:
@@ -54,9 +60,12 @@ def identify(source: Source, memo: DigestMemo) -> VideoRef:
     """
     if is_local(source.uri):
         path = local_path(source.uri)
-        digest, kind = memo.local(path), "frames" if path.is_dir() else "file"
+        digest, folder = memo.local(path), path.is_dir()
     else:
-        digest, kind = memo.remote(source.uri), "file"
+        digest = memo.remote(source.uri)
+        with translated("look at", source.uri):
+            folder = is_remote_folder(source.uri)
+    kind = "frames" if folder else "file"
     return VideoRef(make_video_id(source.name, digest), source.uri, digest, kind, source.name)
 
 
@@ -67,125 +76,112 @@ def unreadable(source: Source) -> VideoRef:
 
 
 def cost(video: VideoRef) -> float:
-    """Expected work: frames times pixels; the number of bytes where a header does not tell."""
+    """Expected work: frames times pixels as the header tells, 1 where nothing can be told."""
     if not is_local(video.uri):
         return 1.0
     try:
         info = probe(local_path(video.uri))
-    except (CoreError, OSError):
-        return 1.0  # the failure is reported when the video's turn comes
+    except Exception:  # only a hint for the order of work; what is wrong is reported when the video's turn comes
+        return 1.0
     return float((info.frames or 300) * info.width * info.height)
 
 
-class DigestMemo:
-    """Digests of files that have not changed since they were last read, kept in one small file.
+@dataclass
+class _Search:
+    """One walk from one input; knows the folders and lists it is inside of, as links and lists may form circles."""
 
-    Hashing thousands of videos takes long; size and modification time tell whether it must be done again.
-    """
+    inside: list[tuple[int, int]] = field(default_factory=list)
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._known: dict[str, list[object]] = {}
-        self._changed = False
+    def item(self, item: str, *, listed: bool = False) -> Iterator[Source]:
+        """Sources behind one input; ``listed`` inputs come from a list and are kept even if they lead nowhere."""
+        here = os.path.lexists(item)  # first of all, as a name such as "a::b.mp4" looks like a URL
+        local = here or is_local(item)
         try:
-            known = read_json(path)
-            self._known = known if isinstance(known, dict) else {}
-        except StorageError:
-            self._known = {}  # absent or damaged: it is only a memo
+            places = [item] if here else expand(item)
+        except StorageError as error:
+            if not listed and error.reason in ("absent", "format"):
+                message = f"{public_text(item)}: no such file, folder or address; check the name"
+                raise ConfigError(message, reason="no_input") from None
+            if not listed:
+                raise
+            places = [str(local_path(item)) if local else item]
+        for place in places:
+            yield from self._local(Path(place).absolute()) if local else _remote_sources(place)
 
-    def local(self, path: Path) -> str:
-        """Digest of a local file or folder of frames."""
-        if path.is_dir() or not path.exists():
-            return content_digest(path)  # a folder's own time does not change with its frames
-        status = path.stat()
-        return self._remember(str(path.absolute()), [status.st_size, status.st_mtime_ns], lambda: content_digest(path))
-
-    def remote(self, uri: str) -> str:
-        """Digest of a remote file, which is read for it once."""
-        file_system, place = filesystem(uri)
-        info = file_system.info(place)
-        stamp = [
-            info.get("size"),
-            str(info.get("ETag") or info.get("etag") or info.get("mtime") or info.get("LastModified")),
-        ]
-        return self._remember(redact(uri), stamp, lambda: _remote_digest(uri))
-
-    def save(self) -> None:
-        """Write the memo if it has grown."""
-        if self._changed:
-            write_json_atomic(self._path, self._known)
-            self._changed = False
-
-    def _remember(self, place: str, stamp: list[object], read: Callable[[], str]) -> str:
-        known = self._known.get(place)
-        if known is not None and known[1:] == stamp:
-            return str(known[0])
-        digest = read()
-        self._known[place] = [digest, *stamp]
-        self._changed = True
-        return digest
-
-
-def _remote_digest(uri: str) -> str:
-    file_system, place = filesystem(uri)
-    digest = hashlib.sha256()
-    with file_system.open(place, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _sources_of(item: str) -> Iterator[Source]:
-    if not is_local(item):
-        yield from _remote_sources(item)
-        return
-    try:
-        places = expand(item)
-    except StorageError as error:
-        raise ConfigError(f"{item}: no such file or folder; check the path", reason="no_input") from error
-    for place in places:
-        path = Path(place)
+    def _local(self, path: Path) -> Iterator[Source]:
         if path.suffix.lower() == LIST_SUFFIX and path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                if line.strip():
-                    entry = line.strip()
-                    yield from _sources_of(entry if not is_local(entry) else str(path.parent / entry))
+            with self._entered(path) as first_time:
+                for entry in _lines(path) if first_time else ():
+                    local = is_local(entry)
+                    yield from self.item(str(path.parent / local_path(entry)) if local else entry, listed=True)
         elif path.is_dir():
-            yield from _folder_sources(path)
+            with self._entered(path) as first_time:
+                yield from self._folder(path) if first_time else ()
         else:
-            yield Source(place, path.stem)
-
-
-def _folder_sources(folder: Path) -> Iterator[Source]:
-    """A folder's videos; one that looks like a video by name but is not gets its row as well."""
-    if resolve_folder(folder) is not None:
-        yield Source(str(folder), folder.resolve().name)
-        return
-    empty = True
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be listed ({error.strerror})", reason="no_input") from error
-    for path in entries:
-        if path.name.startswith("."):
-            continue
-        if path.is_dir() and not path.is_symlink():
-            for source in _folder_sources(path):
-                empty = False
-                yield source
-        elif is_video_name(path.name):
-            empty = False
             yield Source(str(path), path.stem)
-    if empty and is_video_name(folder.name):
-        yield Source(str(folder), folder.stem)
+
+    def _folder(self, folder: Path) -> Iterator[Source]:
+        """A folder's videos; what looks like a video by name but is none, or cannot be listed, gets its row as well."""
+        try:
+            if resolve_folder(folder) is not None:
+                yield Source(str(folder), folder.resolve().name)
+                return
+            entries = sorted(folder.iterdir())
+        except (CoreError, OSError):
+            yield Source(str(folder), folder.name)
+            return
+        empty = True
+        for path in entries:
+            if path.name.startswith("."):
+                continue
+            if path.is_dir():
+                for source in self._local(path):
+                    empty = False
+                    yield source
+            elif is_video_name(path.name):
+                empty = False
+                yield Source(str(path), path.stem)
+        if empty and is_video_name(folder.name):
+            yield Source(str(folder), folder.stem)
+
+    @contextmanager
+    def _entered(self, path: Path) -> Iterator[bool]:
+        """Inside the block the walk is in this folder or list; False if it was already."""
+        status = path.stat()
+        place = (status.st_dev, status.st_ino)
+        first_time = place not in self.inside
+        self.inside.append(place)
+        try:
+            yield first_time
+        finally:
+            self.inside.pop()
 
 
-def _remote_sources(item: str) -> Iterator[Source]:
-    for uri in expand(item):
-        file_system, place = filesystem(uri)
-        if file_system.isdir(place):
-            for found in sorted(file_system.find(place)):
-                if is_video_name(PurePosixPath(found).name):
-                    yield Source(file_system.unstrip_protocol(found), PurePosixPath(found).stem)
-        else:
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"{public_text(path)}: not a readable list of inputs in UTF-8 ({error})"
+        raise ConfigError(message, reason="no_input") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _remote_sources(uri: str) -> Iterator[Source]:
+    file_system, place = filesystem(uri)
+    with translated("list", uri):
+        if not is_remote_folder(uri):
             yield Source(uri, PurePosixPath(place).stem)
+            return
+        if remote_frames(uri) is not None:
+            yield Source(uri, PurePosixPath(place).name)
+            return
+        entries = sorted(file_system.ls(place, detail=True), key=lambda entry: str(entry["name"]))
+    for entry in entries:
+        name = PurePosixPath(entry["name"]).name
+        if name.startswith(".") or entry["name"].rstrip("/") == place.rstrip("/"):
+            continue
+        below = file_system.unstrip_protocol(entry["name"].rstrip("/"))
+        if entry["type"] == "directory":
+            yield from _remote_sources(below)
+        elif is_video_name(name):
+            yield Source(below, PurePosixPath(name).stem)

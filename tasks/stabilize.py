@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prefect import task
-from prefect.client.schemas.objects import State
 from torch import Tensor
 
+from nvds_core.predictors.base import finite
 from nvds_core.stabilization import prepare_frame, quantize_disparity, stabilize_stream
 from nvds_core.stabilization.inference import Direction
 from storage import ArrayReader, ArraySpec, ArtifactRef, artifact_key, open_arrays, write_arrays
 from tasks import workers
-from tasks.caching import TASK_OPTIONS, produce
+from tasks.caching import TASK_OPTIONS, StepReturn, produce
 from tasks.frames import FrameArtifact
-from tasks.workspace import StepResult, Workspace
+from tasks.workspace import Workspace
 
 STEP, VERSION = "stabilized", 1
 BLOCK = 16
@@ -43,9 +43,7 @@ def stabilized_ref(frames: ArtifactRef, initial: ArtifactRef, config: Stabilizer
 
 
 @task(name="stabilize", task_run_name="stabilize {initial.key}", tags=["gpu"], **TASK_OPTIONS)
-def stabilize(
-    workspace: Workspace, frames: ArtifactRef, initial: ArtifactRef, config: StabilizerConfig
-) -> StepResult | State[StepResult]:
+def stabilize(workspace: Workspace, frames: ArtifactRef, initial: ArtifactRef, config: StabilizerConfig) -> StepReturn:
     """Write the stabilised disparity of one video, in forward time order; windows never cross a cut."""
 
     def make(folder: Path) -> int:
@@ -60,7 +58,7 @@ def stabilize(
                 results = stabilize_stream(model, inputs, direction=config.direction, device=workers.device())
                 for index, result in enumerate(results, start=start):
                     for name in config.passes:
-                        arrays.write(name, index, getattr(result, name)[None])
+                        arrays.write(name, index, finite(getattr(result, name)[None], config.name))
         return pictures.frames
 
     return produce(workspace, stabilized_ref(frames, initial, config), make)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from functools import lru_cache
 
@@ -41,6 +42,13 @@ def flow(name: str) -> FlowEstimator:
     """The flow estimator of this process."""
     with _LOADING:
         return _flow(name)
+
+
+def release_memory() -> None:
+    """Give back what a failed step held, so that the next video has the room."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 @lru_cache(maxsize=2)

@@ -6,8 +6,9 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,8 +28,10 @@ os.environ.update(
     PREFECT_HOME=_PREFECT_HOME,
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
     DO_NOT_TRACK="1",
-    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="120",  # the first start migrates a database
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="300",  # the first start migrates a database
     PREFECT_LOGGING_TO_API_ENABLED="false",
+    PREFECT_LOGGING_LEVEL="CRITICAL",
+    PREFECT_SERVER_LOGGING_LEVEL="CRITICAL",
     PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT="false",
 )
 
@@ -62,3 +65,28 @@ def golden() -> Callable[[str], Mapping[str, np.ndarray]]:
         pytest.skip(f"{name} is neither in ../shared/reference nor in tests/data")
 
     return load
+
+
+@pytest.fixture(scope="session")
+def prefect_api() -> Iterator[str]:
+    """The address of a Prefect server of this test session, which flows and tasks called by a test use as well.
+
+    Starting it takes 10 to 40 seconds, so logic is tested through ``task.fn`` where that says as much.
+    """
+    from prefect.settings import PREFECT_API_URL
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=300):
+        yield str(PREFECT_API_URL.value())
+
+
+@pytest.fixture
+def memory_store() -> Iterator[Any]:
+    """The object store behind ``memory://`` URLs, empty before and after."""
+    import fsspec
+
+    store = fsspec.filesystem("memory")
+    store.store.clear()
+    yield store
+    store.store.clear()
+    store.pseudo_dirs[:] = [""]

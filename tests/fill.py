@@ -1,7 +1,8 @@
 """Weights that depend on nothing but the name and the shape of each state_dict entry.
 
 The golden data of the reference folder were made with networks filled like this. The rule is written here once more,
-in our own words, so that the tests with small golden copies run without that folder; `tests/test_fill.py` compares both.
+in our own words, so that the tests with small golden copies run without that folder; `tests/test_fill.py` compares
+both.
 """
 
 from __future__ import annotations

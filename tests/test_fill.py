@@ -33,7 +33,8 @@ def test_every_kind_of_entry_gets_the_value_of_the_reference_rule(key: str, shap
     if not REFERENCE.is_file():
         pytest.skip("../shared/reference/fill.py is absent")
     spec = importlib.util.spec_from_file_location("reference_fill", REFERENCE)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     reference = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(reference)
     assert set(KEPT_LEAVES) == reference.KEEP

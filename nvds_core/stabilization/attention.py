@@ -22,7 +22,7 @@ TARGET_POOL_KERNEL = 5  # pooled target windows around a window, per side
 
 @dataclass(frozen=True)
 class ReferenceRole:
-    """How a reference frame is seen: resized to ``scale * (nh, nw)``, pooled by ``pool``, ``kernel`` tokens per side."""
+    """How a reference frame is seen: resized to scale * (nh, nw), pooled by ``pool``, ``kernel`` tokens per side."""
 
     scale: int
     pool: int
@@ -163,20 +163,29 @@ class FocalAttention(nn.Module):
         """
         n, height, width, dim = target.shape
         nh, nw = grid
-        heads, depth = self.heads, dim // self.heads
+        windows, heads, depth = nh * nw, self.heads, dim // self.heads
         qkv = self.qkv(target).view(n, height * width, 3 * dim)
         outside_token = qkv.new_zeros(n, 1, 2 * dim)
         keys_values = torch.cat([qkv[..., dim:], self.keys_values(pooled), *references, outside_token], dim=1)
         index, outside = (t.to(target.device) for t in key_table(nh, nw))
-        seen = keys_values[:, index.reshape(-1)].view(n, nh * nw, -1, 2, heads, depth)
-        k, v = seen.permute(3, 0, 1, 4, 2, 5).reshape(2, n * nh * nw, heads, -1, depth)
-        q = qkv[..., :dim].view(n, nh, WINDOW, nw, WINDOW, heads, depth)
-        q = q.permute(0, 1, 3, 5, 2, 4, 6).reshape(n * nh * nw, heads, WINDOW * WINDOW, depth)
-        bias = self.bias()[None] + OUTSIDE_SCORE * outside[:, None, None, :]
-        bias = bias.to(q.dtype).expand(n, -1, -1, -1, -1).flatten(0, 1) if n > 1 else bias.to(q.dtype)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        out = out.view(n, nh, nw, heads, WINDOW, WINDOW, depth).permute(0, 1, 4, 2, 5, 3, 6)
+        by_head = keys_values.view(n, -1, 2, heads, depth).permute(2, 0, 3, 1, 4)  # [2, n, heads, m, depth]
+        k, v = by_head.reshape(2, n * heads, -1, depth).index_select(2, index.reshape(-1)).unbind(0)
+        k, v = (x.view(n, heads * windows, -1, depth) for x in (k, v))
+        q = qkv[..., :dim].view(n, nh, WINDOW, nw, WINDOW, heads, depth).permute(0, 5, 1, 3, 2, 4, 6)
+        q = q.reshape(n, heads * windows, WINDOW * WINDOW, depth)
+        bias = self.bias()[:, None] + OUTSIDE_SCORE * outside[:, None, :]  # [heads, windows, 49, 289]
+        out = attend(q, k, v, bias.flatten(0, 1).to(q.dtype))
+        out = out.view(n, heads, nh, nw, WINDOW, WINDOW, depth).permute(0, 2, 4, 3, 5, 1, 6)
         return self.proj(out.reshape(n, height, width, dim))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """Softmax attention with an additive bias: q [n,w,49,d], k and v [n,w,289,d], bias [w,49,289]."""
+    if not bias.requires_grad:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
+    # A bias that learns takes the fused call's slow path, which scales and copies queries and keys first.
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    return (scores + bias).softmax(dim=-1) @ v
 
 
 class Mlp(nn.Module):

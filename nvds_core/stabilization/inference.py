@@ -66,7 +66,7 @@ def prepare_frame(unit_rgb: np.ndarray, disparity: np.ndarray) -> Tensor:
             scaled to 0..1 per frame; a constant frame becomes zeros (the released code divides by zero there).
     """
     height, width = unit_rgb.shape[:2]
-    values = disparity.astype(np.float32)
+    values: np.ndarray = disparity.astype(np.float32)
     if values.shape != (height, width):
         values = cv2.resize(values, (width, height), interpolation=cv2.INTER_NEAREST)
     low, high = values.min(), values.max()

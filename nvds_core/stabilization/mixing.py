@@ -24,5 +24,5 @@ def choose_mix(initial: float, forward: float, backward: float) -> Choice:
 def mix_passes(choice: Choice, forward: NDArray[np.float32], backward: NDArray[np.float32]) -> NDArray[np.float32]:
     """Apply a choice to maps of both passes."""
     if choice == "mean":
-        return (forward + backward) / 2
+        return (forward + backward) * np.float32(0.5)
     return forward if choice == "forward" else backward

@@ -108,13 +108,17 @@ class NvdsNetwork(nn.Module):
 
     def decode(self, target: Tensor, references: list[Tensor], detail: TargetDetail) -> Tensor:
         """Disparity of the target frame from the features of its window, [n,1,h,w], >= 0, up to scale."""
+        return F.relu(self.decode_linear(target, references, detail))
+
+    def decode_linear(self, target: Tensor, references: list[Tensor], detail: TargetDetail) -> Tensor:
+        """`decode` before its last ReLU; training uses it, because a ReLU that is zero everywhere never learns again."""
         head = self.Stabilizer
         high = self.attend(target, references).permute(0, 3, 1, 2)
         half_size, full_size = detail.half.shape[2:], detail.full.shape[2:]
         x = head.ffm2(detail.coarse, high, (half_size[0], half_size[1]))
         x = head.ffm1(detail.half, x, (full_size[0], full_size[1]))
         x = head.ffm0(detail.full, x, (full_size[0], full_size[1]))
-        return F.relu(head.AO(x))
+        return head.AO(x)
 
     def forward(self, window: Tensor) -> Tensor:
         """Stabilise the target of each window.

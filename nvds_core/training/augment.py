@@ -45,7 +45,7 @@ def blur(x: Tensor) -> Tensor:
 
 
 def zoom(maps: list[Tensor], g: torch.Generator) -> list[Tensor]:
-    """Cut the same random part (and mirror image, and slight roll) out of maps [n,c,h,w] and enlarge it to full size."""
+    """Cut the same random part, perhaps mirrored or rolled, out of maps [n,c,h,w] and enlarge it to full size."""
     n = maps[0].shape[0]
     h, w = maps[0].shape[2:]
     aspect = uniform(g, (n,), 0.88, 1.14)

@@ -45,8 +45,9 @@ class Progress:
         return f"step {self.step}/{self.steps} {terms} ({self.seconds_per_step:.2f} s/step)"
 
 
-# Computes the loss terms of one step; the generator is the step's only source of randomness.
-StepFunction = Callable[[nn.Module, torch.Generator], dict[str, Tensor]]
+# Computes the loss terms of one step from the model, the step's only source of randomness, and the share of the
+# training that is done (0..1).
+StepFunction = Callable[[nn.Module, torch.Generator, float], dict[str, Tensor]]
 
 
 def learning_rate(config: LoopConfig, step: int) -> float:
@@ -96,7 +97,7 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, step)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.bf16):
-            losses = step_function(model, step_generator(config.seed, step))
+            losses = step_function(model, step_generator(config.seed, step), step / config.steps)
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
             raise CoreError(f"training diverged at step {step}: loss {float(total)}; lower the learning rate")

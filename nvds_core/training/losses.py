@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from nvds_core.flow.warp import flow_warp
 
 GRADIENT_SCALES = 4  # as MiDaS (Ranftl et al., TPAMI 2020, section 5)
 MIN_SPREAD = 1e-4
+MIN_SCALE = 0.1  # of the fit of a prediction to the canonical truth: an upside-down prediction must not fit
+CAP = 8.0  # canonical units; a few very near pixels must not outweigh the rest of the frame
+LOW_SHARE = 0.02
+SAMPLE_STEP = 4  # pixels between those that statistics of the truth are taken from
+ANCHOR_WEIGHT = 0.3
 
 
-def affine_normalize(disparity: Tensor, dims: tuple[int, ...] = (-2, -1)) -> Tensor:
-    """Subtract the median and divide by the mean absolute deviation over ``dims`` (the trailing ones).
+def canonical(truth: Tensor) -> Tensor:
+    """One fixed representative of the affine class of disparity clips [b,t,h,w]: far is 0, mean deviation is 1.
 
-    MiDaS, equation 5. With the time axis among ``dims`` a clip keeps ONE scale and shift, so that flicker of either
-    is an error too.
+    One scale and shift serve all frames of a clip, so that flicker of either is an error too.
     """
-    flat = disparity.flatten(-len(dims))
-    shift = flat.median(dim=-1, keepdim=True).values
-    centred = flat - shift
-    spread = centred.abs().mean(dim=-1, keepdim=True).clamp_min(MIN_SPREAD)
-    return (centred / spread).view_as(disparity)
+    sample = truth[..., ::SAMPLE_STEP, ::SAMPLE_STEP].flatten(1)
+    low = torch.quantile(sample, LOW_SHARE, dim=1, keepdim=True)
+    middle = sample.median(dim=1, keepdim=True).values
+    spread = (sample - middle).abs().mean(dim=1, keepdim=True).clamp_min(MIN_SPREAD)
+    one = (-1, 1, 1, 1)
+    return ((truth - low.view(one)) / spread.view(one)).clamp(max=CAP)
+
+
+def fit(disparity: Tensor, target: Tensor) -> Tensor:
+    """Disparity clips [b,t,h,w] with the scale and shift per clip that fit the target best (least squares)."""
+    dims = (1, 2, 3)
+    centred = disparity - disparity.mean(dims, keepdim=True)
+    target_mean = target.mean(dims, keepdim=True)
+    covariance = (centred * (target - target_mean)).mean(dims, keepdim=True)
+    scale = covariance / centred.square().mean(dims, keepdim=True).clamp_min(MIN_SPREAD)
+    return scale.clamp_min(MIN_SCALE) * centred + target_mean
 
 
 def gradient_loss(error: Tensor) -> Tensor:
@@ -36,29 +50,30 @@ def gradient_loss(error: Tensor) -> Tensor:
 
 
 def spatial_loss(disparity: Tensor, truth: Tensor, *, gradient_weight: float = 0.5) -> Tensor:
-    """Affine-invariant error of disparity [b,t,h,w] against the truth, one scale and shift per clip of t frames."""
-    clip = (-3, -2, -1)
-    error = affine_normalize(disparity, clip) - affine_normalize(truth, clip)
-    return error.abs().mean() + gradient_weight * gradient_loss(error.flatten(0, 1))
+    """Affine-invariant error of disparity clips [b,t,h,w] against the truth, in canonical units.
+
+    The error counts after the best scale and shift per clip. A small part counts without: it makes the canonical
+    representative the one the network learns, so that scale and sign of its output are the same for all frames.
+    """
+    target = canonical(truth)
+    total = disparity.new_zeros(())
+    for weight, estimate in ((1.0, fit(disparity, target)), (ANCHOR_WEIGHT, disparity)):
+        error = estimate - target
+        total = total + weight * (error.abs().mean() + gradient_weight * gradient_loss(error.flatten(0, 1)))
+    return total
 
 
 def temporal_loss(disparity: Tensor, flow_to_previous: Tensor, visible: Tensor) -> Tensor:
     """Change of disparity along the flow between consecutive frames.
 
     Args:
-        disparity: [b,t,h,w], normalised by its own clip's spread inside, so that shrinking is no way out.
+        disparity: [b,t,h,w], divided by its own clip's mean deviation inside, so that shrinking is no way out.
         flow_to_previous: [b,t-1,2,h,w]; entry i leads from frame i+1 to frame i.
         visible: bool [b,t-1,h,w]; False where a pixel of frame i+1 has no counterpart in frame i.
     """
-    normal = affine_normalize(disparity, (-3, -2, -1))
+    centred = disparity - disparity.mean((1, 2, 3), keepdim=True)
+    normal = centred / centred.abs().mean((1, 2, 3), keepdim=True).clamp_min(MIN_SPREAD)
     previous, current = normal[:, :-1].flatten(0, 1)[:, None], normal[:, 1:].flatten(0, 1)
     warped = flow_warp(previous, flow_to_previous.flatten(0, 1), padding="border")[:, 0]
     mask = visible.flatten(0, 1).to(warped.dtype)
     return ((warped - current).abs() * mask).sum() / mask.sum().clamp_min(1)
-
-
-def resize_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
-    """Flow [n,2,h,w] at another size, vectors scaled along."""
-    h, w = flow.shape[2:]
-    scale = torch.tensor([size[1] / w, size[0] / h], dtype=flow.dtype, device=flow.device).view(1, 2, 1, 1)
-    return F.interpolate(flow, size, mode="bilinear", align_corners=False) * scale

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nvds_core.predictors.tiny import RGB_MEAN, RGB_STD
 from nvds_core.training.augment import chance, photometric, zoom
 from nvds_core.training.loop import StepFunction
 from nvds_core.training.losses import spatial_loss
+
+SMALL_SHARE = 0.5  # of the steps run at half resolution
 
 
 def predictor_input(rgb: Tensor) -> Tensor:
@@ -20,17 +23,23 @@ def predictor_input(rgb: Tensor) -> Tensor:
 
 
 def predictor_step(data: dict[str, np.ndarray], batch: int, device: torch.device) -> StepFunction:
-    """A step on ``batch`` frames drawn from a rendered set (`open_set`), one frame of each drawn scene."""
+    """A step on ``batch`` frames of a rendered set (`open_set`), or on twice as many at half the resolution.
+
+    The small ones cost half as much and teach the coarse layout; both scales make the network less particular about
+    the size it is run at.
+    """
     scenes, frames = data["rgb"].shape[:2]
 
-    def step(model: nn.Module, g: torch.Generator) -> dict[str, Tensor]:
-        picks = torch.randint(scenes * frames, (batch,), generator=g)
+    def step(model: nn.Module, g: torch.Generator, progress: float) -> dict[str, Tensor]:
+        small = bool(chance(g, 1, SMALL_SHARE))
+        count = 2 * batch if small else batch
+        picks = torch.randint(scenes * frames, (count,), generator=g)
         scene, frame = (picks // frames).numpy(), (picks % frames).numpy()
         rgb = torch.from_numpy(data["rgb"][scene, frame]).to(device).permute(0, 3, 1, 2).float() / 255
         truth = torch.from_numpy(data["disparity"][scene, frame]).to(device).float()[:, None]
+        if small:
+            rgb, truth = F.avg_pool2d(rgb, 2), F.avg_pool2d(truth, 2)
         rgb, truth = zoom([rgb, truth], g)
-        upside = chance(g, batch, 0.02).to(device).view(-1, 1, 1, 1)  # a little, so that height is no proof of depth
-        rgb, truth = (torch.where(upside, m.flip(2), m) for m in (rgb, truth))
         rgb = photometric(rgb[:, None], g)[:, 0]
         disparity = model(predictor_input(rgb)).float()
         return {"spatial": spatial_loss(disparity[:, None], truth)}

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from nvds_core.models import load_weights
 from nvds_core.predictors.tiny import TinyPredictor
 from nvds_core.stabilization.backbone import initialize
 from nvds_core.stabilization.network import NVDS_TINY, NvdsNetwork
@@ -31,7 +32,7 @@ class Recipe:
     stabilizer_set: SetConfig = field(default_factory=lambda: SetConfig(2_000_000, 1500, 6))
     stabilizer_batch: int = 4
     stabilizer_loop: LoopConfig = field(
-        default_factory=lambda: LoopConfig(steps=2500, learning_rate=6e-4, warmup=100, checkpoint_every=50, seed=2)
+        default_factory=lambda: LoopConfig(steps=2400, learning_rate=1e-3, warmup=60, checkpoint_every=50, seed=2)
     )
     losses: StabilizerLossConfig = field(default_factory=StabilizerLossConfig)
 
@@ -52,18 +53,24 @@ def train_predictor(
 def train_stabilizer(
     recipe: Recipe,
     data: Path,
-    predictor: nn.Module,
+    predictor_weights: Path,
     checkpoint: Path,
     device: torch.device,
     report: Report,
     stop_after: int | None = None,
 ) -> NvdsNetwork:
-    """Train `nvds-tiny` on the rendered set in ``data`` with the outputs of ``predictor``."""
+    """Train `nvds-tiny` on the rendered set in ``data``; the predictor with the given weights makes its input."""
+    predictor = load_weights(TinyPredictor(), predictor_weights).eval()
+    predictor.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     torch.manual_seed(recipe.stabilizer_loop.seed)
     model = NvdsNetwork(NVDS_TINY)
     initialize(model)
-    model.to(device)
-    step = stabilizer_step(open_set(data), predictor.to(device).eval(), recipe.stabilizer_batch, recipe.losses, device)
+    last = model.Stabilizer.AO.adapt_conv[3]
+    assert isinstance(last, nn.Conv2d) and last.bias is not None
+    nn.init.normal_(last.weight, std=0.1)  # one output channel: the fan-out rule would make it far too large
+    nn.init.ones_(last.bias)
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    step = stabilizer_step(open_set(data), predictor, recipe.stabilizer_batch, recipe.losses, device)
     train(
         model, step, recipe.stabilizer_loop, checkpoint=checkpoint, device=device, report=report, stop_after=stop_after
     )

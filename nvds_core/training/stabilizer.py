@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nvds_core.stabilization.network import REFERENCES, NvdsNetwork, normalize_rgb
@@ -14,18 +15,24 @@ from nvds_core.training.loop import StepFunction
 from nvds_core.training.losses import spatial_loss, temporal_loss
 from nvds_core.training.predictor import predictor_input
 
+CLIP_FRAMES = 5  # gives three targets: one at a scene's start and two with full windows
+
 
 @dataclass(frozen=True)
 class StabilizerLossConfig:
     """Weights of the loss terms and the mixture of inputs.
 
     ``perturbed_truth`` of the clips show disturbed truth, the others the predictor's own output, of which
-    ``extra_flicker`` is disturbed further. Clean disparity is never an input.
+    ``extra_flicker`` is disturbed further. Clean disparity is never an input. The temporal term grows from nothing
+    within ``temporal_ramp`` of the training: from the start it would teach a constant, which never flickers. Up to
+    ``small_until`` of the training, clips have half their resolution, for a quarter of the cost.
     """
 
-    temporal_weight: float = 1.0
+    temporal_weight: float = 3.0
+    temporal_ramp: tuple[float, float] = (0.1, 0.4)
     gradient_weight: float = 0.5
-    perturbed_truth: float = 0.35
+    small_until: float = 0.75
+    perturbed_truth: float = 0.45
     extra_flicker: float = 0.35
 
 
@@ -33,24 +40,37 @@ def stabilizer_step(
     data: dict[str, np.ndarray], predictor: nn.Module, batch: int, config: StabilizerLossConfig, device: torch.device
 ) -> StepFunction:
     """A step on ``batch`` clips of a rendered set with flow (`open_set`); ``predictor`` makes the flickering input."""
-    scenes = data["rgb"].shape[0]
+    scenes, length = data["rgb"].shape[:2]
 
-    def step(model: nn.Module, g: torch.Generator) -> dict[str, Tensor]:
+    def step(model: nn.Module, g: torch.Generator, progress: float) -> dict[str, Tensor]:
         assert isinstance(model, NvdsNetwork)
+        small = progress < config.small_until
         picks = torch.randint(scenes, (batch,), generator=g).numpy()
-        clip = {name: torch.from_numpy(array[picks]).to(device) for name, array in data.items()}
+        first = int(torch.randint(length - CLIP_FRAMES + 1, (1,), generator=g))
+        clip = {}
+        for name, array in data.items():
+            stop = first + CLIP_FRAMES - length + array.shape[1]  # flow has one row less than there are frames
+            clip[name] = torch.from_numpy(array[picks, first:stop]).to(device)
         rgb, truth, flow, visible = _arrange(clip, g)
+        if small:
+            rgb, truth, flow, visible = _halved(rgb, truth, flow, visible)
         rgb = photometric(rgb, g)
         noisy = _flickering_input(predictor, rgb, truth, config, g)
         frames = torch.cat([normalize_rgb(rgb), noisy[:, :, None]], dim=2)
         disparity = stabilize_clip(model, frames)
         start = REFERENCES - 1
+        weight = config.temporal_weight * ramp(progress, *config.temporal_ramp)
         return {
             "spatial": spatial_loss(disparity, truth[:, start:], gradient_weight=config.gradient_weight),
-            "temporal": config.temporal_weight * temporal_loss(disparity, flow[:, start:], visible[:, start:]),
+            "temporal": weight * temporal_loss(disparity, flow[:, start:], visible[:, start:]),
         }
 
     return step
+
+
+def ramp(progress: float, start: float, stop: float) -> float:
+    """0 before ``start``, 1 after ``stop``, linear between."""
+    return min(1.0, max(0.0, (progress - start) / (stop - start)))
 
 
 def stabilize_clip(model: NvdsNetwork, frames: Tensor) -> Tensor:
@@ -68,7 +88,7 @@ def stabilize_clip(model: NvdsNetwork, frames: Tensor) -> Tensor:
         shifted = [fused[:, start : start + 1], fused[:, role : role + t - REFERENCES]]
         references.append(torch.cat(shifted, dim=1).flatten(0, 1))
     detail = model.detail(targets, frames[:, start:, :3].flatten(0, 1))
-    return model.decode(targets, references, detail)[:, 0].view(b, t - start, *frames.shape[3:]).float()
+    return model.decode_linear(targets, references, detail)[:, 0].view(b, t - start, *frames.shape[3:]).float()
 
 
 def _arrange(clip: dict[str, Tensor], g: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -85,11 +105,21 @@ def _arrange(clip: dict[str, Tensor], g: torch.Generator) -> tuple[Tensor, Tenso
     return rgb, truth, flow, visible
 
 
+def _halved(rgb: Tensor, truth: Tensor, flow: Tensor, visible: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The same batch at half the resolution; a pixel is visible if all four of its parts are."""
+
+    def pool(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x.flatten(0, 1), 2).unflatten(0, x.shape[:2])
+
+    whole = pool(visible.float()[:, :, None])[:, :, 0] > 0.99
+    return pool(rgb), pool(truth[:, :, None])[:, :, 0], pool(flow) / 2, whole
+
+
 @torch.no_grad()
 def _flickering_input(
     predictor: nn.Module, rgb: Tensor, truth: Tensor, config: StabilizerLossConfig, g: torch.Generator
 ) -> Tensor:
-    b, t = rgb.shape[:2]
+    b = rgb.shape[0]
     own = unit_range(predictor(predictor_input(rgb.flatten(0, 1))).float().view_as(truth))
     disturbed_truth = flicker(unit_range(truth), g)
     # Predictors fed with other footage flicker more than on their training scenes.

@@ -172,15 +172,17 @@ def slow_window(block: FocalBlock, target: Tensor, references: list[Tensor], a: 
     return y + hidden @ block.mlp.fc2.weight.T + block.mlp.fc2.bias
 
 
+@pytest.mark.parametrize("learning", [False, True])
 @pytest.mark.parametrize("window", [(0, 0), (1, 2)])
-def test_a_block_equals_an_explicit_loop_over_queries_and_keys(window: tuple[int, int]) -> None:
+def test_a_block_equals_an_explicit_loop_over_queries_and_keys(window: tuple[int, int], learning: bool) -> None:
     a, b = window
     block = make_block()
     g = torch.Generator().manual_seed(3)
     target, *references = torch.randn((4, 10, 16, DIM), generator=g, dtype=torch.float64)
-    with torch.no_grad():
+    with torch.set_grad_enabled(learning):  # training takes another route through the same attention
         keys = [block.reference_keys(r[None], role) for role, r in enumerate(references)]
-        found = block(target[None], keys)[0]
+        found = block(target[None], keys)[0].detach()
+    with torch.no_grad():
         expected = slow_window(block, target, references, a, b)
     found = found[7 * a : 7 * a + 7, 7 * b : 7 * b + 7]
     assert found.shape == ((7, 7, DIM) if window == (0, 0) else (3, 2, DIM))

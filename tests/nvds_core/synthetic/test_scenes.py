@@ -146,3 +146,23 @@ def test_lens_and_compression_change_the_picture_a_little(change, limit):
     plain = render_frame(scene, 0).rgb.astype(float)
     changed = render_frame(dataclasses.replace(scene, imaging=dataclasses.replace(scene.imaging, **change)), 0).rgb
     assert 0 < np.abs(changed - plain).mean() < limit
+
+
+# The bundled weights were trained on these scenes: a change here means that training no longer reproduces them.
+@pytest.mark.parametrize(
+    ("seed", "kind", "median_depth", "mean_code"),
+    [
+        (0, "tabletop", 0.9210, 118.03),
+        (1, "outdoor", 6.8363, 106.49),
+        (2, "room", 3.0009, 141.97),
+        (3, "room", 1.2318, 146.23),
+        (4, "people", 28.5730, 111.14),
+        (13, "people", 2.0764, 131.74),
+    ],
+)
+def test_the_scenes_of_a_seed_have_not_changed(seed, kind, median_depth, mean_code):
+    scene = make_scene(seed, frames=2, size=SIZE)
+    frame = render_frame(scene, 1)
+    assert scene.kind == kind
+    assert float(np.median(frame.depth)) == pytest.approx(median_depth, rel=1e-3)
+    assert frame.rgb.mean() == pytest.approx(mean_code, abs=0.2)

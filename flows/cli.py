@@ -1,0 +1,29 @@
+"""The command line: arguments in, flow out. Heavy libraries are loaded inside the commands, so that --help is quick."""
+
+from __future__ import annotations
+
+import typer
+
+from flows import commands_results, commands_run, commands_tools
+
+app = typer.Typer(
+    name="nvds",
+    help="Temporally consistent video depth: stabilised disparity volumes from a folder of videos.",
+    epilog="Start with: nvds demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command(epilog=commands_run.EPILOG)(commands_run.run)
+app.command(epilog=commands_results.STATUS_EPILOG)(commands_results.status)
+app.command(epilog=commands_results.TABLE_EPILOG)(commands_results.table)
+app.command(epilog=commands_results.EXPORT_EPILOG)(commands_results.export)
+app.command(epilog=commands_tools.PROBE_EPILOG)(commands_tools.probe)
+app.command(epilog=commands_tools.DEMO_EPILOG)(commands_tools.demo)
+app.command(epilog=commands_tools.TRAIN_EPILOG)(commands_tools.train)
+
+
+def main() -> None:
+    """Entry point of ``nvds``."""
+    app()

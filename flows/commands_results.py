@@ -1,0 +1,117 @@
+"""``nvds status``, ``nvds table`` and ``nvds export``: what to do with an output folder."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from flows.cli_common import clear_errors
+
+STATUS_EPILOG = """Examples:
+
+  nvds status out
+
+  nvds status s3://bucket/depth --json
+"""
+TABLE_EPILOG = """Examples:
+
+  nvds table out
+
+  nvds table out --format csv --output opw.csv
+
+  nvds table out --format json | jq .mean
+"""
+EXPORT_EPILOG = """Examples:
+
+  nvds export out clip --to mp4
+
+  nvds export out clip-0123456789 --to nvds --output results/clip
+
+  nvds export out clip --to npz --result forward --output clip.npz
+"""
+Out = Annotated[str, typer.Argument(metavar="OUT", help="Output folder or URL of 'nvds run'.")]
+
+
+def status(out: Out, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line.")] = False) -> None:
+    """Say how many videos are done, what failed and why, and how the last run ended."""
+    with clear_errors():
+        from flows.results import status_of
+
+        state = status_of(out)
+    if as_json:
+        typer.echo(json.dumps(state))
+        return
+    for line in status_lines(state):
+        typer.echo(line)
+
+
+def status_lines(state: dict[str, Any]) -> list[str]:
+    """The state of an output folder in a few lines."""
+    lines = [f"{state['out']}: {state['videos']} videos, {state['done']} done, {state['failed']} failed"]
+    for reason, entry in sorted(state["reasons"].items()):
+        lines.append(f"  failed, {reason}: {entry['videos']}, for example {entry['example']}")
+    last = state["last_run"]
+    if last is not None and last["ended"]:
+        counts = f"{last['done']} done ({last['cached']} of them before), {last['failed']} failed"
+        lines.append(f"last run {last['run_id']}, begun {last['began']}: {counts}")
+    elif last is not None:
+        lines.append(f"last run {last['run_id']}, begun {last['began']}: broken off, or still at work")
+    return lines
+
+
+def table(
+    out: Out,
+    format: Annotated[Literal["md", "csv", "json", "parquet"], typer.Option(help="How to write it.")] = "md",
+    output: Annotated[Path | None, typer.Option(help="File to write; standard output if not given.")] = None,
+) -> None:
+    """Print one row per video: OPW of the four results, their ratio, and what they were measured with."""
+    with clear_errors():
+        from flows.results import video_rows
+        from flows.table_formats import FORMATS
+        from nvds_core.types import ConfigError
+        from storage.locations import write_bytes_atomic
+
+        content = FORMATS[format](video_rows(out))
+        if output is not None:
+            write_bytes_atomic(output, content)
+            typer.echo(str(output), err=True)
+        elif format == "parquet" and sys.stdout.isatty():
+            raise ConfigError("Parquet is no text for a terminal; give --output FILE")
+        else:
+            typer.echo(content, nl=False)
+
+
+def export(
+    out: Out,
+    video: Annotated[str, typer.Argument(metavar="VIDEO", help="Video id, a unique beginning of it, or its name.")],
+    to: Annotated[
+        Literal["nvds", "png16", "npz", "mp4"],
+        typer.Option(help="nvds: folders of the published script; mp4: RGB, initial and stabilised side by side."),
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="Folder or file to write. [default: named after the video]")
+    ] = None,
+    result: Annotated[str | None, typer.Option(help="initial, forward, backward or mix. [default: mix]")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frame rate of the mp4. [default: that of the source]")] = None,
+) -> None:
+    """Write one finished video in another format. Values are disparity up to scale and shift, near is large."""
+    with clear_errors():
+        from flows import exports, preview
+
+        source = exports.open_export(out, video, result)
+        name = str(source.record["video_id"])
+        ending = {"nvds": "-nvds", "png16": "-png16", "npz": ".npz", "mp4": ".mp4"}[to]
+        target = output or Path(name + ending)
+        if to == "mp4":
+            preview.export_mp4(source, target, fps)
+        elif to == "nvds":
+            exports.export_nvds(source, target)
+        elif to == "png16":
+            exports.export_png16(source, target)
+        else:
+            exports.export_npz(source, target)
+    typer.echo(str(target))

@@ -1,0 +1,173 @@
+"""``nvds run``."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.cli_common import ALL_GOOD, SOME_FAILED, clear_errors
+
+if TYPE_CHECKING:
+    from flows.config import RunConfig
+    from flows.ledger import Outcome
+    from flows.planning import Plan
+
+EPILOG = """Examples:
+
+  nvds run clip.mp4 --out out
+
+  nvds run videos/ "*.mov" list.txt --out s3://bucket/depth --size 448x256
+
+  nvds run videos/ --out out --dry-run      # what there is to do
+
+  nvds run videos/ --out out --json | tail -n 1
+
+Exit code: 0 all good, 1 some videos failed, 2 nothing could start.
+"""
+
+
+def run(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(metavar="INPUT...", help="Video files, folders, globs, URLs, or .txt files that list them."),
+    ],
+    out: Annotated[str, typer.Option("--out", "-o", help="Output folder or fsspec URL.")],
+    predictor: Annotated[str | None, typer.Option(help="Single-image predictor. [default: tiny]")] = None,
+    stabilizer: Annotated[str | None, typer.Option(help="nvds-tiny or none. [default: nvds-tiny]")] = None,
+    flow: Annotated[str | None, typer.Option(help="Optical flow for the scores. [default: dis]")] = None,
+    short_side: Annotated[int | None, typer.Option(help="Short side of the depth maps, pixels.")] = None,
+    size: Annotated[str | None, typer.Option(metavar="WxH", help="Exact size of the depth maps.")] = None,
+    direction: Annotated[str | None, typer.Option(help="both or forward. [default: both]")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with settings; options here go before it.")] = None,
+    keep: Annotated[str | None, typer.Option(help="results, or all intermediates too. [default: results]")] = None,
+    encoding: Annotated[str | None, typer.Option(help="uint16, float16 or float32. [default: uint16]")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take only the first N videos.")] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="Take only the first N frames of each video.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, compute nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="End standard output with one JSON line.")] = False,
+    run_id: Annotated[str | None, typer.Option(help="Name of this run in OUT/runs. [default: time]")] = None,
+) -> None:
+    """Turn videos into temporally stable disparity volumes with an OPW table."""
+    wanted = {
+        "predictor.name": predictor,
+        "stabilizer.name": stabilizer,
+        "stabilizer.direction": direction,
+        "flow.name": flow,
+        "frames.limit": frames,
+        "publish.encoding": encoding,
+        "keep": keep,
+    }
+    with clear_errors():
+        from flows.config import load_config
+
+        overrides = {name: value for name, value in wanted.items() if value is not None} | _size(size, short_side)
+        settings = load_config(config, overrides)
+        if dry_run:
+            _dry_run(inputs, out, settings, limit, as_json)
+            return
+    summary = _run(inputs, out, settings, limit, run_id, as_json)
+    if as_json:
+        typer.echo(json.dumps(summary))
+    raise typer.Exit(SOME_FAILED if summary["failed"] else ALL_GOOD)
+
+
+def _run(
+    inputs: list[str], out: str, settings: RunConfig, limit: int | None, run_id: str | None, as_json: bool
+) -> dict[str, Any]:
+    stopped = "interrupted; finished videos are kept, run the same command again to go on"
+    with clear_errors(interrupted=stopped):
+        from flows.launch import execute, prepare
+        from flows.reporting import Lines, reporting
+        from flows.results import example
+
+        job = prepare(inputs, out, settings, limit=limit, run_id=run_id)
+
+    failures: dict[str, str] = {}
+
+    class Report(Lines):
+        """Keeps one failure per reason for the summary."""
+
+        def video(self, outcome: Outcome) -> None:
+            super().video(outcome)
+            if outcome.status == "failed":
+                failures.setdefault(str(outcome.reason), example(outcome.video.uri, outcome.message))
+
+    with clear_errors(code=SOME_FAILED, interrupted=stopped), reporting(Report()):
+        summary = execute(job)
+    if not job.plan.pending:
+        readable = "readable " if job.plan.unreadable else ""
+        typer.echo(f"nothing to do: all {len(job.plan.videos)} {readable}videos are done", err=as_json)
+    for line in summary_lines(summary, failures):
+        typer.echo(line, err=as_json)
+    return summary | {"run_id": job.workspace.run_id}
+
+
+def summary_lines(summary: dict[str, Any], failures: dict[str, str]) -> list[str]:
+    """The end of a run in a few lines: counts, failures by reason with an example each, mean OPW, the place."""
+    lines = [
+        f"{summary['videos']} videos: {summary['done']} done ({summary['cached']} of them before), "
+        f"{summary['failed']} failed"
+    ]
+    for reason, count in sorted(summary["reasons"].items()):
+        example = failures.get(reason, "")
+        lines.append(f"  failed, {reason}: {count}" + (f", for example {example}" if example else ""))
+    opw = {name: value for name, value in summary["opw"].items() if value is not None}
+    if opw:
+        ratio = f" ({opw['mix'] / opw['initial']:.3f} of initial)" if opw.get("mix") and opw.get("initial") else ""
+        means = ", ".join(f"{name} {value:.4f}" for name, value in opw.items())
+        lines.append(f"mean OPW (protocol nvds): {means}{ratio}")
+    lines.append(f"output: {summary['out']}   (per video: nvds table {summary['out']})")
+    return lines
+
+
+def _dry_run(inputs: list[str], out: str, settings: RunConfig, limit: int | None, as_json: bool) -> None:
+    from flows.launch import preview
+    from storage.errors import redact
+
+    plan = preview(inputs, out, settings, limit=limit)
+    for line in plan_lines(plan):
+        typer.echo(line, err=as_json)
+    if as_json:
+        counts = {"videos": len(plan.videos) + len(plan.unreadable), "done": len(plan.done)}
+        rest = {"pending": len(plan.pending), "unreadable": _reasons(plan), "dry_run": True, "out": redact(out)}
+        typer.echo(json.dumps(counts | rest))
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """What a plan holds, the pending videos one by one."""
+    reasons = ", ".join(f"{reason} {count}" for reason, count in _reasons(plan).items())
+    lines = [
+        f"{len(plan.videos) + len(plan.unreadable)} videos: {len(plan.done)} done, {len(plan.pending)} pending, "
+        f"{len(plan.unreadable)} unreadable" + (f" ({reasons})" if reasons else "")
+    ]
+    lines += [f"  pending: {video.video_id}  {video.uri}" for video in plan.pending]
+    lines += [f"  unreadable: {bad.video.uri}: {bad.message}" for bad in plan.unreadable]
+    lines += [f"  duplicate: {video.uri}  (same name and content as {video.video_id})" for video in plan.duplicates]
+    return lines
+
+
+def _reasons(plan: Plan) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for bad in plan.unreadable:
+        counts[bad.reason] = counts.get(bad.reason, 0) + 1
+    return dict(sorted(counts.items()))
+
+
+def _size(size: str | None, short_side: int | None) -> dict[str, int | None]:
+    """The settings behind --size and --short-side; either replaces what a YAML file says about size."""
+    from nvds_core.types import ConfigError
+
+    width, height = None, None
+    if size is not None:
+        match = re.fullmatch(r"(\d+)[xX](\d+)", size)
+        if match is None or short_side is not None:
+            problem = "cannot be combined with --short-side" if match else "is not a size; write it as 448x256"
+            raise ConfigError(f"--size {size} {problem}")
+        width, height = int(match[1]), int(match[2])
+    elif short_side is None:
+        return {}
+    return {"frames.size.width": width, "frames.size.height": height, "frames.size.short_side": short_side}

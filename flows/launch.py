@@ -1,0 +1,89 @@
+"""Starting a run from a program or the command line: plan first, and Prefect only if there is work."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flows.config import RunConfig
+from flows.planning import Plan, plan_run
+from nvds_core.types import ConfigError
+from storage.locations import exists, join
+from tasks.sources import find_sources
+from tasks.workspace import STORE_FILE, Workspace, make_workspace, new_run_id
+
+
+@dataclass(frozen=True)
+class Job:
+    """A plan and where and how it is carried out."""
+
+    plan: Plan
+    workspace: Workspace
+    config: RunConfig
+
+
+def prepare(
+    inputs: Sequence[str], out: str, config: RunConfig, *, limit: int | None = None, run_id: str | None = None
+) -> Job:
+    """Find the videos, load the models and look up what is done; `limit` keeps the first so many videos.
+
+    Raises:
+        ConfigError, WeightsError: no video, or settings and models that cannot be used.
+        StorageError: the output cannot be written.
+    """
+    chosen = _chosen(inputs, limit)
+    workspace = make_workspace(out, run_id)
+    return Job(plan_run(chosen, workspace, config), workspace, config)
+
+
+def preview(inputs: Sequence[str], out: str, config: RunConfig, *, limit: int | None = None) -> Plan:
+    """The plan of `prepare` without making an output folder that is not there yet."""
+    chosen = _chosen(inputs, limit)
+    if exists(join(out, STORE_FILE)):
+        return plan_run(chosen, make_workspace(out), config)
+    with tempfile.TemporaryDirectory(prefix="nvds-") as scratch:
+        return plan_run(chosen, Workspace(out, scratch, new_run_id()), config)
+
+
+def execute(job: Job) -> dict[str, Any]:
+    """Carry out a job and return its summary. Without pending videos only the ledger is written, without Prefect.
+
+    Raises:
+        ConfigError: reason ``prefect``: its server cannot be reached.
+    """
+    from flows.process import run_plan
+
+    if not job.plan.pending:
+        return run_plan(job.plan, job.workspace, job.config)
+    from prefect import flow
+
+    _reach_prefect()
+
+    # A flow without parameters: Prefect stores parameters, and a plan of thousands of videos is none of its business.
+    def process_dataset() -> dict[str, Any]:
+        return run_plan(job.plan, job.workspace, job.config)
+
+    return flow(name="process-dataset", flow_run_name=f"run {job.workspace.run_id}")(process_dataset)()
+
+
+def _reach_prefect() -> None:
+    """Start the embedded server, or greet the one at PREFECT_API_URL."""
+    from prefect.client.orchestration import get_client
+
+    try:
+        with get_client(sync_client=True) as client:
+            problem = client.api_healthcheck()
+    except RuntimeError as error:
+        problem = error
+    if problem is not None:
+        raise ConfigError(
+            f"Prefect's server cannot be reached ({problem}); check PREFECT_API_URL, or unset it for the built-in one",
+            reason="prefect",
+        ) from problem
+
+
+def _chosen(inputs: Sequence[str], limit: int | None) -> list[str]:
+    found = [source.uri for source in find_sources(inputs)]
+    return found[:limit] if limit is not None else list(inputs)

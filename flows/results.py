@@ -1,0 +1,191 @@
+"""What an output folder holds: one row per video with its scores, and the state of the whole."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from flows.ledger import RESULTS
+from storage import StorageError
+from storage.catalog import read_record
+from storage.errors import redact
+from storage.locations import exists, filesystem, is_local, join, local_path, read_json, safe_name
+from storage.tables import latest
+from tasks.workspace import STORE_FILE
+
+Row = dict[str, Any]
+DIVISOR = "frames"  # OPW of a video is the sum over pairs divided by this count (protocol "nvds")
+COLUMNS = (
+    *("video_id", "status", "reason", "frames", "scenes", "width", "height"),
+    *RESULTS,
+    *("ratio", "protocol", "flow", "divisor", "uri", "message"),
+)
+
+
+def video_rows(out: str) -> list[Row]:
+    """One row per video, sorted by id, with the columns `COLUMNS`; missing values are None.
+
+    Raises:
+        StorageError: ``absent``: nothing was ever run into this folder.
+    """
+    scenes = {row["video_id"]: row["scenes"] for row in latest(out, "catalog")}
+    # Scores of earlier settings stay in the table. Those of the volume that is there now were written with its outcome.
+    scores: dict[tuple[str, datetime], dict[str, Row]] = {}
+    for row in latest(out, "scores"):
+        if row["metric"] == "opw":
+            scores.setdefault((row["video_id"], row["finished_at"]), {})[row["result"]] = row
+    return [
+        _row(outcome, scores.get((outcome["video_id"], outcome["finished_at"]), {}), scenes.get(outcome["video_id"]))
+        for outcome in outcomes(out)
+    ]
+
+
+def outcomes(out: str) -> list[Row]:
+    """The newest outcome of each video; a failure counts no longer once the same place gave something newer.
+
+    Raises:
+        StorageError: ``absent``: nothing was ever run into this folder.
+    """
+    rows = latest(out, "outcomes")
+    if not rows and not exists(join(out, STORE_FILE)):
+        raise StorageError(
+            f"{redact(out)}: no output of nvds there; give the folder of 'nvds run --out'", reason="absent"
+        )
+    newest: dict[str, Any] = {}
+    for row in rows:
+        newest[row["uri"]] = max(row["finished_at"], newest.get(row["uri"], row["finished_at"]))
+    return [row for row in rows if row["status"] == "done" or row["finished_at"] == newest[row["uri"]]]
+
+
+def _row(outcome: Row, scores: dict[str, Row], scenes: int | None) -> Row:
+    done = outcome["status"] == "done"
+    opw = {name: _finite(scores[name]["value"]) if name in scores else None for name in RESULTS}
+    measured = next(iter(scores.values()), None)
+    return {
+        "video_id": outcome["video_id"],
+        "status": outcome["status"],
+        "reason": outcome["reason"],
+        "frames": outcome["frames"],
+        "scenes": scenes if done else None,
+        "width": outcome["width"],
+        "height": outcome["height"],
+        **opw,
+        "ratio": _ratio(opw["mix"], opw["initial"]),
+        "protocol": measured["protocol"] if measured else None,
+        "flow": measured["flow"] if measured else None,
+        "divisor": DIVISOR if measured else None,
+        "uri": outcome["uri"],
+        "message": outcome["message"],
+    }
+
+
+def mean_row(rows: Sequence[Row]) -> Row:
+    """Plain means over the finished videos; ``ratio`` is the mean mix over the mean initial of videos with both."""
+    done = [row for row in rows if row["status"] == "done"]
+    means = {name: _mean([row[name] for row in done if row[name] is not None]) for name in RESULTS}
+    both = [row for row in done if row["mix"] is not None and row["initial"] is not None]
+    ratio = _ratio(_mean([row["mix"] for row in both]), _mean([row["initial"] for row in both]))
+    return {"videos": len(done), **means, "ratio": ratio}
+
+
+def measured_with(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """The protocols, flows, sizes and divisors that occur: numbers of different ones must not be compared."""
+    scored = [row for row in rows if row["protocol"]]
+    return {
+        "protocol": sorted({row["protocol"] for row in scored}),
+        "flow": sorted({row["flow"] for row in scored}),
+        "divisor": sorted({row["divisor"] for row in scored}),
+        "size": sorted({f"{row['width']}x{row['height']}" for row in scored}),
+    }
+
+
+def status_of(out: str) -> dict[str, Any]:
+    """Counts over all videos, failures by reason with one example each, and the last run."""
+    rows = outcomes(out)
+    failed = [row for row in rows if row["status"] != "done"]
+    reasons: dict[str, Any] = {}
+    for row in failed:
+        entry = reasons.setdefault(str(row["reason"]), {"videos": 0, "example": example(row["uri"], row["message"])})
+        entry["videos"] += 1
+    return {
+        "videos": len(rows),
+        "done": len(rows) - len(failed),
+        "failed": len(failed),
+        "reasons": reasons,
+        "last_run": _last_run(out),
+        "out": redact(out),
+    }
+
+
+def example(uri: str, message: str | None) -> str:
+    """One failure in one line that says which video, once."""
+    text = message or "no message"
+    return text if redact(uri) in text else f"{redact(uri)}: {text}"
+
+
+def _last_run(out: str) -> dict[str, Any] | None:
+    """The run that began last, and its summary if it came to its end."""
+    file_system, folder = filesystem(join(out, "runs"))
+    begun: dict[str, datetime] = {}
+    for entry in file_system.ls(folder, detail=False) if file_system.exists(folder) else []:
+        with contextlib.suppress(FileNotFoundError):
+            begun[entry.rstrip("/").rpartition("/")[2]] = file_system.modified(f"{entry.rstrip('/')}/config.yaml")
+    if not begun:
+        return None
+    run_id = max(begun, key=lambda name: (begun[name], name))
+    summary: dict[str, Any] | None = None
+    try:
+        summary = read_json(join(out, "runs", run_id, "summary.json"))
+    except StorageError as error:
+        if error.reason != "absent":
+            raise
+    # Without a summary the run was broken off, or is still at work.
+    last = {"run_id": run_id, "began": begun[run_id].isoformat(timespec="seconds"), "ended": summary is not None}
+    return last | {name: (summary or {}).get(name) for name in ("videos", "done", "failed", "cached")}
+
+
+def find_video(out: str, name: str) -> tuple[str, Row]:
+    """The URL and the record of one finished video, by its id, a unique beginning of it, or its source's name.
+
+    Raises:
+        StorageError: reason ``absent`` when none fits or it is not finished, ``ambiguous`` when several do.
+    """
+    ids = _published(out)
+    stem = safe_name(name.rstrip("/").rpartition("/")[2])
+    named = [video for video in ids if video.rpartition("-")[0] in (stem, stem.rpartition(".")[0])]
+    fitting = [name] if name in ids else named or [video for video in ids if video.startswith(name)]
+    if len(fitting) != 1:
+        listed = ", ".join((fitting or ids)[:8]) or "none"
+        what = "fits several videos" if fitting else "fits no finished video"
+        reason = "ambiguous" if fitting else "absent"
+        raise StorageError(f"{redact(out)}: {name!r} {what}; choose one of: {listed}", reason=reason)
+    url = join(out, "videos", fitting[0])
+    record = read_record(url)
+    if record is None:
+        raise StorageError(f"{fitting[0]} is not finished; run 'nvds run' again", reason="incomplete")
+    return url, record
+
+
+def _published(out: str) -> list[str]:
+    folder = join(out, "videos")
+    if not exists(folder):
+        return []
+    if is_local(folder):
+        return sorted(path.name for path in local_path(folder).iterdir() if (path / "record.json").is_file())
+    file_system, path = filesystem(folder)
+    return sorted(entry.rstrip("/").rpartition("/")[2] for entry in file_system.ls(path, detail=False))
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _ratio(value: float | None, base: float | None) -> float | None:
+    return value / base if value is not None and base else None
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

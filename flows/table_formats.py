@@ -1,0 +1,87 @@
+"""The table of videos as Markdown, CSV, JSON or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+
+from flows.ledger import RESULTS
+from flows.results import COLUMNS, Row, mean_row, measured_with
+
+
+def to_markdown(rows: Sequence[Row]) -> str:
+    """A table for people: what was measured, one row per video, the mean, and what failed."""
+    used, mean = measured_with(rows), mean_row(rows)
+    several_flows = len(used["flow"]) > 1
+    heads = ["video", "size", "frames", "scenes", *RESULTS, "mix / initial", *(["flow"] if several_flows else [])]
+    lines = [describe_measure(used), "", _line([*heads, "status"])]
+    lines.append(_line(["---", *["---:"] * (3 + len(RESULTS) + 1), *(["---"] if several_flows else []), "---"]))
+    for row in rows:
+        size = f"{row['width']}x{row['height']}" if row["width"] else ""
+        status = row["status"] if row["status"] == "done" else f"failed: {row['reason']}"
+        cells = [row["video_id"], size, row["frames"], row["scenes"], *_numbers(row)]
+        lines.append(_line([*cells, *([row["flow"]] if several_flows else []), status]))
+    cells = [f"mean of {mean['videos']}", "", "", "", *_numbers(mean)]
+    lines.append(_line([*cells, *([""] if several_flows else []), ""]))
+    return "\n".join(lines) + "\n"
+
+
+def describe_measure(used: dict[str, list[str]]) -> str:
+    """What the numbers are, in one sentence."""
+    if not used["protocol"]:
+        return "No video has been scored."
+    named = ", ".join(f"{name} {' and '.join(used[name])}" for name in ("protocol", "flow", "size"))
+    return f"OPW (flow-warping error; lower is steadier): {named}; sum over frame pairs / number of frames."
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """All columns with full precision, missing values empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def to_json(rows: Sequence[Row]) -> str:
+    """``{"measured_with": ..., "mean": ..., "videos": [...]}``, all columns with full precision."""
+    document = {"measured_with": measured_with(rows), "mean": mean_row(rows), "videos": list(rows)}
+    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def to_parquet(rows: Sequence[Row]) -> bytes:
+    """All columns, typed."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = dict.fromkeys(COLUMNS, pa.string())
+    kinds |= dict.fromkeys(("frames", "scenes", "width", "height"), pa.int64())
+    kinds |= dict.fromkeys((*RESULTS, "ratio"), pa.float64())
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=pa.schema(list(kinds.items()))), sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _encoded(text: Callable[[Sequence[Row]], str]) -> Callable[[Sequence[Row]], bytes]:
+    return lambda rows: text(rows).encode("utf-8", "surrogateescape")
+
+
+FORMATS: dict[str, Callable[[Sequence[Row]], bytes]] = {
+    "md": _encoded(to_markdown),
+    "csv": _encoded(to_csv),
+    "json": _encoded(to_json),
+    "parquet": to_parquet,
+}
+
+
+def _numbers(row: Row) -> list[str]:
+    return ["" if row[name] is None else f"{row[name]:.4f}" for name in RESULTS] + [
+        "" if row["ratio"] is None else f"{row['ratio']:.3f}"
+    ]
+
+
+def _line(cells: Sequence[object]) -> str:
+    texts = ("" if cell is None else str(cell).replace("|", "\\|") for cell in cells)
+    return f"| {' | '.join(texts)} |"

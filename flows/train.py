@@ -1,0 +1,123 @@
+"""Train the bundled models again: render the scenes, train the predictor, train the stabiliser on its outputs."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from nvds_core.training.data import SetConfig, render_set
+from nvds_core.training.loop import Progress
+from nvds_core.training.recipe import Recipe, export_weights, train_predictor, train_stabilizer
+from nvds_core.types import ConfigError
+
+STAGES = ("all", "predictor", "stabilizer")
+# Rendered sets, checkpoints and weights on disk are the record, so that an interrupted training goes on where it was.
+OPTIONS: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
+
+
+def scaled(recipe: Recipe, share: float) -> Recipe:
+    """The same recipe with fewer scenes and steps, for a try."""
+
+    def part(number: int) -> int:
+        return max(2, round(number * share))
+
+    return replace(
+        recipe,
+        predictor_set=replace(recipe.predictor_set, scenes=part(recipe.predictor_set.scenes)),
+        stabilizer_set=replace(recipe.stabilizer_set, scenes=part(recipe.stabilizer_set.scenes)),
+        predictor_loop=replace(recipe.predictor_loop, steps=part(recipe.predictor_loop.steps)),
+        stabilizer_loop=replace(recipe.stabilizer_loop, steps=part(recipe.stabilizer_loop.steps)),
+    )
+
+
+@task(name="render-scenes", task_run_name="render-scenes {config.name}", **OPTIONS)
+def render_scenes(config: SetConfig, root: str, workers: int) -> str:
+    """Render one training set unless it is there."""
+
+    def report(done: int, total: int) -> None:
+        if done == total or done // 16 % 10 == 0:
+            say(f"rendered {done}/{total} scenes of {config.name}")
+
+    return str(render_set(config, Path(root), workers=workers, report=report))
+
+
+@task(name="train-predictor", **OPTIONS)
+def fit_predictor(recipe: Recipe, data: str, out: str, device: str) -> str:
+    """Train `tiny`, or go on with it, and write its weights."""
+    model = train_predictor(
+        recipe, Path(data), Path(out) / "checkpoints" / "tiny.pt", torch.device(device), _progress("tiny")
+    )
+    path = Path(out) / "weights" / "tiny.safetensors"
+    export_weights(model, path, recipe)
+    return str(path)
+
+
+@task(name="train-stabilizer", **OPTIONS)
+def fit_stabilizer(recipe: Recipe, data: str, predictor_weights: str, out: str, device: str) -> str:
+    """Train `nvds-tiny` on the float16 predictor that users get, and write its weights."""
+    model = train_stabilizer(
+        recipe,
+        Path(data),
+        Path(predictor_weights),
+        Path(out) / "checkpoints" / "nvds-tiny.pt",
+        torch.device(device),
+        _progress("nvds-tiny"),
+    )
+    path = Path(out) / "weights" / "nvds-tiny.safetensors"
+    export_weights(model, path, recipe)
+    return str(path)
+
+
+@flow(name="train-models", validate_parameters=False)
+def train_models(
+    out: str, *, device: str | None = None, stage: str = "all", share: float = 1.0, workers: int = 2
+) -> dict[str, str]:
+    """Train both models by the recipe of the bundled weights; a second call goes on where the first stopped.
+
+    Args:
+        out: local folder for rendered sets, checkpoints and weights.
+        device: ``cpu`` or ``cuda``; the accelerator if there is one by default.
+        stage: ``all``, ``predictor``, or ``stabilizer`` (needs the predictor's weights in ``out``).
+        share: part of the recipe's scenes and steps, for a try.
+        workers: processes that render.
+
+    Returns:
+        Paths of the weights by model.
+    """
+    if stage not in STAGES:
+        raise ConfigError(f"stage {stage!r} is not one of {', '.join(STAGES)}")
+    if not 0 < share <= 1:
+        raise ConfigError(f"share {share} must be above 0 and at most 1")
+    recipe = Recipe() if share == 1 else scaled(Recipe(), share)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    sets = str(Path(out) / "scenes")
+    weights = {"tiny": str(Path(out) / "weights" / "tiny.safetensors")}
+    if stage in ("all", "predictor"):
+        data = render_scenes(recipe.predictor_set, sets, workers)
+        weights["tiny"] = fit_predictor(recipe, data, out, device)
+    if stage in ("all", "stabilizer"):
+        if not Path(weights["tiny"]).is_file():
+            raise ConfigError(f"{weights['tiny']} is absent; train the predictor first (--stage predictor)")
+        data = render_scenes(recipe.stabilizer_set, sets, workers)
+        weights["nvds-tiny"] = fit_stabilizer(recipe, data, weights["tiny"], out, device)
+    create_markdown_artifact("\n".join(f"- {name}: `{path}`" for name, path in weights.items()), key="weights")
+    return weights
+
+
+def _progress(name: str):  # type: ignore[no-untyped-def]
+    def report(progress: Progress) -> None:
+        say(f"{name}: {progress}")
+
+    return report
+
+
+def say(text: str) -> None:
+    """One line for whoever watches; standard output stays free for results."""
+    print(text, file=sys.stderr, flush=True)

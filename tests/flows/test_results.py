@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from flows.results import mean_row, outcomes, video_rows
+from flows.table_formats import to_markdown
+from storage.tables import append
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def tell(out, run, minute, video, status, uri, scores=None, **more):
+    """Write what a run's ledger writes about one video."""
+    at = START + timedelta(minutes=minute)
+    row = {"video_id": video, "uri": uri, "status": status, "key": run, "finished_at": at, **more}
+    append(out, "outcomes", [row], run_id=run, part=0)
+    common = {"video_id": video, "metric": "opw", "protocol": "nvds", "flow": "dis", "finished_at": at}
+    rows = [{**common, "result": name, "value": value} for name, value in (scores or {}).items()]
+    append(out, "scores", rows, run_id=run, part=0)
+
+
+def test_scores_of_other_settings_are_not_mixed_in(tmp_path):
+    tell(tmp_path, "a", 1, "v-1", "done", "v.mp4", {"initial": 1.0, "forward": 0.5, "backward": 0.5, "mix": 0.4})
+    tell(tmp_path, "b", 2, "v-1", "done", "v.mp4", {"initial": 2.0})
+    [row] = video_rows(str(tmp_path))
+    assert (row["initial"], row["forward"], row["mix"], row["ratio"]) == (2.0, None, None, None)
+
+
+def test_a_failure_is_forgotten_once_the_same_place_gave_a_good_video(tmp_path):
+    tell(tmp_path, "a", 1, "v-bad", "failed", "v.mp4", reason="decode", message="cut off")
+    tell(tmp_path, "a2", 1, "w-bad", "failed", "w.mp4", reason="decode", message="cut off")
+    tell(tmp_path, "b", 2, "v-good", "done", "v.mp4", {"initial": 1.0})
+    assert [row["video_id"] for row in outcomes(str(tmp_path))] == ["v-good", "w-bad"]
+
+
+def test_the_mean_takes_finished_videos_and_the_ratio_those_with_both(tmp_path):
+    tell(tmp_path, "a", 1, "v-1", "done", "1.mp4", {"initial": 1.0, "mix": 0.2})
+    tell(tmp_path, "b", 1, "v-2", "done", "2.mp4", {"initial": 3.0, "mix": 0.6})
+    tell(tmp_path, "c", 1, "v-3", "done", "3.mp4", {"initial": 8.0})
+    tell(tmp_path, "d", 1, "v-4", "failed", "4.mp4", reason="decode", message="cut off")
+    mean = mean_row(video_rows(str(tmp_path)))
+    assert mean["videos"] == 3
+    assert mean["initial"] == pytest.approx(4.0)
+    assert mean["mix"] == pytest.approx(0.4)
+    assert mean["ratio"] == pytest.approx(0.2)
+
+
+def test_a_score_that_is_not_finite_is_missing(tmp_path):
+    tell(tmp_path, "a", 1, "v-1", "done", "1.mp4", {"initial": float("nan"), "mix": 0.6})
+    [row] = video_rows(str(tmp_path))
+    assert (row["initial"], row["ratio"]) == (None, None)
+
+
+def test_rows_of_different_flows_show_theirs(tmp_path):
+    tell(tmp_path, "a", 1, "v-1", "done", "1.mp4", {"initial": 1.0})
+    text = to_markdown(video_rows(str(tmp_path)))
+    assert "| flow |" not in text
+    row = video_rows(str(tmp_path))[0]
+    both = to_markdown([row, {**row, "video_id": "v-2", "flow": "gmflow"}])
+    assert "| flow |" in both
+    assert "| gmflow |" in both

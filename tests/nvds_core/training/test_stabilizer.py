@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nvds_core import create_model
+from nvds_core.stabilization import NvdsNetwork
+from nvds_core.training.augment import unit_range
+from nvds_core.training.losses import temporal_loss
+from nvds_core.training.stabilizer import StabilizerLossConfig, _arrange, stabilize_clip, stabilizer_step
+from tests.fill import fill
+from tests.nvds_core.stabilization.reference import filled, random_frames
+from tests.nvds_core.training.clips import sliding_set
+
+CPU = torch.device("cpu")
+CONFIG = StabilizerLossConfig()
+
+
+class Constant(nn.Module):
+    """A predictor that says the same of every picture, so that its share of the input is easy to tell."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.linspace(0, 1, x.shape[3]).expand(x.shape[0], x.shape[2], x.shape[3])
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_training_clips_pass_through_the_windows_of_the_start_of_a_scene() -> None:
+    model = filled("nvds-tiny")
+    frames = torch.stack([random_frames(6, 32, 36, seed) for seed in range(2)])
+    with torch.inference_mode():
+        found = stabilize_clip(model, frames)
+        assert found.shape == (2, 4, 32, 36)
+        for place, members in enumerate([(2, 2, 2, 2), (0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5)]):
+            expected = model(frames[:, list(members)])[:, 0]
+            assert float((found[:, place] - expected).abs().max()) < 1e-5
+
+
+def test_a_clip_reversed_or_mirrored_still_follows_its_flow() -> None:
+    clip = {name: torch.from_numpy(array) for name, array in sliding_set(height=32, width=32).items()}
+    seen = set()
+    for seed in range(12):
+        rgb, truth, flow, visible = _arrange(clip, generator(seed))
+        assert float(temporal_loss(truth, flow, visible)) < 5e-3  # float16 truth
+        brightness = rgb.mean(dim=2)
+        assert float(temporal_loss(brightness, flow, visible)) < 0.5  # moves along, apart from its noise
+        seen.add((bool(torch.equal(truth[0, 0], clip["disparity"][0, 0].float())), float(flow[0, 0, 0, 0, 0])))
+    assert len(seen) >= 3  # forward, reversed, and mirrored ones were among them
+
+
+class Recorder:
+    """Keeps what the network was given."""
+
+    def __init__(self, model: NvdsNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.frames: list[Tensor] = []
+        encode = model.encode
+
+        def recording(frames: Tensor) -> Tensor:
+            self.frames.append(frames.detach().clone())
+            return encode(frames)
+
+        monkeypatch.setattr(model, "encode", recording)
+
+
+def test_the_input_is_disturbed_disparity_in_the_unit_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fill(create_model("nvds-tiny", pretrained=False))
+    assert isinstance(model, NvdsNetwork)
+    recorder = Recorder(model, monkeypatch)
+    data = sliding_set(height=32, width=32)
+    only_truth = StabilizerLossConfig(perturbed_truth=1.0)
+    stabilizer_step(data, Constant(), 2, only_truth, CPU)(model, generator())
+    disparity = recorder.frames[0][:, 3]
+    assert bool((disparity.amin(dim=(1, 2)) == 0).all())
+    torch.testing.assert_close(disparity.amax(dim=(1, 2)), torch.ones(len(disparity)))
+    clean = unit_range(torch.from_numpy(data["disparity"]).float()).flatten(0, 1)
+    clean = torch.cat([clean, clean.flip(-1)])  # training may mirror it
+    nearest = torch.stack([(clean - d).abs().mean(dim=(1, 2)).min() for d in disparity])
+    assert float(nearest.min()) > 1e-3
+
+
+def test_clips_that_show_the_predictor_show_its_own_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fill(create_model("nvds-tiny", pretrained=False))
+    assert isinstance(model, NvdsNetwork)
+    recorder = Recorder(model, monkeypatch)
+    only_own = StabilizerLossConfig(perturbed_truth=0.0, extra_flicker=0.0)
+    stabilizer_step(sliding_set(height=32, width=32), Constant(), 2, only_own, CPU)(model, generator())
+    disparity = recorder.frames[0][:, 3]
+    torch.testing.assert_close(disparity, torch.linspace(0, 1, 32).expand_as(disparity))
+
+
+def test_a_step_gives_both_terms_with_gradients_for_the_network_alone() -> None:
+    model = fill(create_model("nvds-tiny", pretrained=False))
+    predictor = fill(create_model("tiny", pretrained=False))
+    step = stabilizer_step(sliding_set(height=32, width=32), predictor, 1, CONFIG, CPU)
+    losses = step(model, generator(1))
+    assert losses.keys() == {"spatial", "temporal"}
+    assert all(bool(torch.isfinite(value)) and float(value.detach()) > 0 for value in losses.values())
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(p.grad is None for p in predictor.parameters())
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert bool(torch.isfinite(parameter.grad).all()), name
+
+
+def test_the_random_stream_alone_decides_a_step() -> None:
+    model = filled("nvds-tiny")
+    step = stabilizer_step(sliding_set(height=32, width=32), Constant(), 1, CONFIG, CPU)
+    with torch.no_grad():
+        torch.manual_seed(1)
+        one = step(model, generator(3))
+        torch.manual_seed(2)
+        again, other = step(model, generator(3)), step(model, generator(4))
+    assert torch.equal(one["spatial"], again["spatial"])
+    assert torch.equal(one["temporal"], again["temporal"])
+    assert not torch.equal(one["spatial"], other["spatial"])
+
+
+def test_the_temporal_term_has_its_weight() -> None:
+    model = filled("nvds-tiny")
+    data = sliding_set(height=32, width=32)
+    with torch.no_grad():
+        one, three = (
+            stabilizer_step(data, Constant(), 1, StabilizerLossConfig(temporal_weight=w), CPU)(model, generator(3))
+            for w in (1.0, 3.0)
+        )
+    assert float(three["temporal"]) == pytest.approx(3 * float(one["temporal"]), rel=1e-6)
+    assert torch.equal(one["spatial"], three["spatial"])

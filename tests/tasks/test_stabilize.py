@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from nvds_core.stabilization import stabilize_video
+from nvds_core.types import CoreError
+from nvds_core.video import open_video
+from tasks import workers
+from tasks.initial import PredictorConfig, predict_initial
+from tasks.stabilize import StabilizerConfig, stabilize, stabilized_ref
+from tests.tasks.helpers import SIZE, clip, extracted, read, scenes, workspace_in
+
+SCENES = [(0, 4), (4, 6)]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The workspace, the decoded pictures of a video of two scenes, its frames, initial disparity and both passes."""
+    folder = tmp_path_factory.mktemp("stabilize")
+    workspace = workspace_in(folder)
+    path = clip(folder / "v.mp4", scenes(4, 2))
+    with open_video(path) as reader:
+        rgb = np.stack([frame.rgb for frame in reader])
+    frames = extracted(workspace, path)
+    initial = predict_initial.fn(workspace, frames, PredictorConfig()).ref
+    stable = stabilize.fn(workspace, frames, initial, StabilizerConfig()).ref
+    return workspace, rgb, frames, initial, stable
+
+
+def quantized(disparity: np.ndarray) -> np.ndarray:
+    """SPEC section 2 step 2: each frame between its extremes, truncated to 16 bits."""
+    low = disparity.min(axis=(1, 2), keepdims=True).astype(np.float64)
+    high = disparity.max(axis=(1, 2), keepdims=True).astype(np.float64)
+    return np.trunc(65535 * ((disparity - low) / (high - low))).astype(np.uint16)
+
+
+def expected_of(rgb: np.ndarray, disparity: np.ndarray, scenes: list[tuple[int, int]]) -> dict[str, np.ndarray]:
+    """`stabilize_video` on arrays, scene by scene."""
+    model, _ = workers.stabilizer("nvds-tiny")
+    parts = [stabilize_video(model, rgb[a:b], disparity[a:b], SIZE) for a, b in scenes]
+    return {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("forward", "backward")}
+
+
+def test_every_scene_equals_the_core_function_on_arrays(made):
+    workspace, rgb, _frames, initial, stable = made
+    expected = expected_of(rgb, quantized(read(workspace.store, initial, "initial")), SCENES)
+    for name, values in expected.items():
+        found = read(workspace.store, stable, name)
+        assert found.shape == (6, SIZE[1], SIZE[0])
+        # the fixed point of the frames is all that may differ
+        assert np.abs(found - values).max() < 2e-3 * np.ptp(values), name
+
+
+def test_windows_never_cross_a_cut(made):
+    workspace, rgb, _frames, initial, stable = made
+    disparity = quantized(read(workspace.store, initial, "initial"))
+    across = expected_of(rgb, disparity, [(0, 6)])
+    for name, affected in {"forward": 4, "backward": 3}.items():
+        found = read(workspace.store, stable, name)
+        assert np.abs(found[affected] - across[name][affected]).max() > 0.01 * np.ptp(across[name]), name
+
+
+def test_forward_only_computes_one_pass_and_has_another_key(made):
+    workspace, _rgb, frames, initial, stable = made
+    forward = StabilizerConfig(direction="forward")
+    ref = stabilize.fn(workspace, frames, initial, forward).ref
+    assert ref != stable
+    assert ref == stabilized_ref(frames, initial, forward)
+    assert np.array_equal(read(workspace.store, ref, "forward"), read(workspace.store, stable, "forward"))
+    assert not (workspace.store.path(ref) / "arrays" / "backward").exists()
+
+
+def test_a_stabiliser_that_returns_nan_fails_by_name_and_leaves_nothing(made, monkeypatch):
+    workspace, _, frames, initial, _ = made
+    model, _ = workers.stabilizer("nvds-tiny")
+
+    def broken(*arguments: object) -> torch.Tensor:
+        return torch.full((1, 1, SIZE[1], SIZE[0]), float("nan"))
+
+    monkeypatch.setattr(model, "decode", broken)
+    monkeypatch.setattr(workers, "stabilizer", lambda name: (model, "broken"))
+    with pytest.raises(CoreError, match="not finite") as caught:
+        stabilize.fn(workspace, frames, initial, StabilizerConfig())
+    assert caught.value.reason == "not_finite"
+    assert workspace.store.find(stabilized_ref(frames, initial, StabilizerConfig())) is None
