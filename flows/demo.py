@@ -45,7 +45,7 @@ def run_demo(videos: Sequence[str], out: str) -> DemoResult:
         if not (folder / "videos" / video.video_id / "record.json").exists():
             continue
         source = open_export(out, video.video_id)
-        own = video.uri == str(clip)
+        own = Path(video.uri).absolute() == clip.absolute()
         name = "" if own else f"-{video.video_id}"
         comparisons.append(export_mp4(source, folder / f"comparison{name}.mp4"))
         strips.append(export_strip(source, folder / f"strip{name}.png"))

@@ -33,7 +33,7 @@ class Ready:
 
 @pytest.fixture
 def ready(tmp_path) -> Ready:
-    return Ready(tmp_path, StabilizerConfig(direction="forward"))
+    return Ready(tmp_path, StabilizerConfig(name="none"))  # the cheapest volume
 
 
 def files(workspace: Workspace) -> list[str]:
@@ -118,7 +118,7 @@ def test_a_volume_that_could_not_be_moved_is_moved_later_without_being_written_a
     assert not os.path.exists(video_url(ready.workspace.out, ready.video.video_id))
     monkeypatch.setattr(publish_module, "_write", lambda *a: pytest.fail("written again"))
     ready.publish()
-    assert open_volume(video_url(ready.workspace.out, ready.video.video_id)).results == ("initial", "forward")
+    assert open_volume(video_url(ready.workspace.out, ready.video.video_id)).results == ("initial",)
     assert list((ready.workspace.store.root / "volume").iterdir()) == []
 
 

@@ -23,7 +23,7 @@ def toy() -> nn.Module:
     return fill(nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 1)))
 
 
-def toy_step(model: nn.Module, g: torch.Generator) -> dict[str, Tensor]:
+def toy_step(model: nn.Module, g: torch.Generator, progress: float) -> dict[str, Tensor]:
     x = torch.rand((16, 3), generator=g)
     error = model(x)[:, 0] - x.sum(dim=1)
     return {"square": error.square().mean(), "size": 0.1 * error.abs().mean()}
@@ -88,7 +88,7 @@ def test_the_predictor_resumes_bit_for_bit(tmp_path: Path) -> None:
 def test_a_finished_run_returns_its_result_without_another_step(tmp_path: Path) -> None:
     result = train(toy(), toy_step, TOY, checkpoint=tmp_path / "run.pt", device=CPU)
 
-    def never(model: nn.Module, g: torch.Generator) -> dict[str, Tensor]:
+    def never(model: nn.Module, g: torch.Generator, progress: float) -> dict[str, Tensor]:
         raise AssertionError("a finished run took a step")
 
     again = train(toy(), never, TOY, checkpoint=tmp_path / "run.pt", device=CPU)
@@ -98,10 +98,10 @@ def test_a_finished_run_returns_its_result_without_another_step(tmp_path: Path) 
 def test_the_result_is_the_running_average_of_the_weights_in_evaluation_mode(tmp_path: Path) -> None:
     weights: list[Tensor] = []
 
-    def recording(model: nn.Module, g: torch.Generator) -> dict[str, Tensor]:
+    def recording(model: nn.Module, g: torch.Generator, progress: float) -> dict[str, Tensor]:
         assert model.training
         weights.append(model.get_parameter("0.weight").detach().clone().double())
-        return toy_step(model, g)
+        return toy_step(model, g, progress)
 
     result = train(toy(), recording, TOY, checkpoint=tmp_path / "run.pt", device=CPU)
     end = torch.load(tmp_path / "run.pt", weights_only=True)
@@ -122,8 +122,8 @@ def test_training_lowers_the_loss(tmp_path: Path) -> None:
 
 
 def recorded(values: list[float], step: StepFunction = toy_step) -> StepFunction:
-    def run(model: nn.Module, g: torch.Generator) -> dict[str, Tensor]:
-        losses = step(model, g)
+    def run(model: nn.Module, g: torch.Generator, progress: float) -> dict[str, Tensor]:
+        losses = step(model, g, progress)
         values.append(float(losses["square"].detach()))
         return losses
 
@@ -152,9 +152,9 @@ def test_the_first_progress_line_after_a_resume_counts_the_steps_since_then(tmp_
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
     calls: list[int] = []
 
-    def breaking(model: nn.Module, g: torch.Generator) -> dict[str, Tensor]:
+    def breaking(model: nn.Module, g: torch.Generator, progress: float) -> dict[str, Tensor]:
         calls.append(len(calls))
-        losses = toy_step(model, g)
+        losses = toy_step(model, g, progress)
         return losses | {"square": losses["square"] * math.nan} if len(calls) == 6 else losses
 
     with pytest.raises(CoreError, match="training diverged at step 5: loss nan; lower the learning rate"):

@@ -71,7 +71,7 @@ def test_the_input_is_disturbed_disparity_in_the_unit_range(monkeypatch: pytest.
     recorder = Recorder(model, monkeypatch)
     data = sliding_set(height=32, width=32)
     only_truth = StabilizerLossConfig(perturbed_truth=1.0)
-    stabilizer_step(data, Constant(), 2, only_truth, CPU)(model, generator())
+    stabilizer_step(data, Constant(), 2, only_truth, CPU)(model, generator(), 1.0)
     disparity = recorder.frames[0][:, 3]
     assert bool((disparity.amin(dim=(1, 2)) == 0).all())
     torch.testing.assert_close(disparity.amax(dim=(1, 2)), torch.ones(len(disparity)))
@@ -86,7 +86,7 @@ def test_clips_that_show_the_predictor_show_its_own_output(monkeypatch: pytest.M
     assert isinstance(model, NvdsNetwork)
     recorder = Recorder(model, monkeypatch)
     only_own = StabilizerLossConfig(perturbed_truth=0.0, extra_flicker=0.0)
-    stabilizer_step(sliding_set(height=32, width=32), Constant(), 2, only_own, CPU)(model, generator())
+    stabilizer_step(sliding_set(height=32, width=32), Constant(), 2, only_own, CPU)(model, generator(), 1.0)
     disparity = recorder.frames[0][:, 3]
     torch.testing.assert_close(disparity, torch.linspace(0, 1, 32).expand_as(disparity))
 
@@ -95,7 +95,7 @@ def test_a_step_gives_both_terms_with_gradients_for_the_network_alone() -> None:
     model = fill(create_model("nvds-tiny", pretrained=False))
     predictor = fill(create_model("tiny", pretrained=False))
     step = stabilizer_step(sliding_set(height=32, width=32), predictor, 1, CONFIG, CPU)
-    losses = step(model, generator(1))
+    losses = step(model, generator(1), 1.0)
     assert losses.keys() == {"spatial", "temporal"}
     assert all(bool(torch.isfinite(value)) and float(value.detach()) > 0 for value in losses.values())
     torch.stack(list(losses.values())).sum().backward()
@@ -110,9 +110,9 @@ def test_the_random_stream_alone_decides_a_step() -> None:
     step = stabilizer_step(sliding_set(height=32, width=32), Constant(), 1, CONFIG, CPU)
     with torch.no_grad():
         torch.manual_seed(1)
-        one = step(model, generator(3))
+        one = step(model, generator(3), 1.0)
         torch.manual_seed(2)
-        again, other = step(model, generator(3)), step(model, generator(4))
+        again, other = step(model, generator(3), 1.0), step(model, generator(4), 1.0)
     assert torch.equal(one["spatial"], again["spatial"])
     assert torch.equal(one["temporal"], again["temporal"])
     assert not torch.equal(one["spatial"], other["spatial"])
@@ -123,7 +123,7 @@ def test_the_temporal_term_has_its_weight() -> None:
     data = sliding_set(height=32, width=32)
     with torch.no_grad():
         one, three = (
-            stabilizer_step(data, Constant(), 1, StabilizerLossConfig(temporal_weight=w), CPU)(model, generator(3))
+            stabilizer_step(data, Constant(), 1, StabilizerLossConfig(temporal_weight=w), CPU)(model, generator(3), 1.0)
             for w in (1.0, 3.0)
         )
     assert float(three["temporal"]) == pytest.approx(3 * float(one["temporal"]), rel=1e-6)

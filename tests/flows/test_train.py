@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from flows import train
+from nvds_core.models import create_model, load_weights
+from nvds_core.training.data import SetConfig
+from nvds_core.training.recipe import Recipe
+from nvds_core.types import ConfigError
+
+WHOLE = Recipe()
+SMALL = replace(
+    WHOLE,
+    predictor_set=SetConfig(1_000_000, 2, 1, width=64, height=64, flow=False),
+    stabilizer_set=SetConfig(2_000_000, 2, 5, width=64, height=64),
+    predictor_batch=1,
+    stabilizer_batch=1,
+    predictor_loop=replace(WHOLE.predictor_loop, steps=2, log_every=1),
+    stabilizer_loop=replace(WHOLE.stabilizer_loop, steps=2, log_every=1),
+)
+
+
+@pytest.mark.slow
+def test_training_writes_weights_that_load_and_a_second_call_trains_nothing(
+    tmp_path: Path, prefect_api: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(train, "Recipe", lambda: SMALL)
+    paths = train.train_models(str(tmp_path), device="cpu", workers=1)
+    assert "nvds-tiny: step 2/2" in capsys.readouterr().err
+    first = {name: Path(path).read_bytes() for name, path in paths.items()}
+    for name, path in paths.items():
+        model = load_weights(create_model(name, pretrained=False), Path(path))
+        assert all(bool(torch.isfinite(p).all()) for p in model.parameters())
+        with safe_open(path, framework="pt") as file:
+            assert json.loads(file.metadata()["recipe"])["stabilizer_loop"]["steps"] == 2
+    again = train.train_models(str(tmp_path), device="cpu", workers=1)
+    assert "step" not in capsys.readouterr().err
+    assert {name: Path(path).read_bytes() for name, path in again.items()} == first
+
+
+def test_a_share_shrinks_scenes_and_steps_but_keeps_the_seeds() -> None:
+    part = train.scaled(WHOLE, 0.01)
+    assert part.predictor_set.scenes == 90
+    assert part.stabilizer_loop.steps == round(0.01 * WHOLE.stabilizer_loop.steps)
+    assert part.predictor_set.first_seed == WHOLE.predictor_set.first_seed
+
+
+def test_unknown_stages_and_shares_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'both' is not one of all, predictor, stabilizer"):
+        train.train_models.fn(str(tmp_path), stage="both")
+    with pytest.raises(ConfigError, match="share 2 must be above 0"):
+        train.train_models.fn(str(tmp_path), share=2)
+
+
+def test_training_seeds_are_not_those_of_tests_tables_and_the_demo() -> None:
+    assert min(WHOLE.predictor_set.first_seed, WHOLE.stabilizer_set.first_seed) >= 1_000_000
