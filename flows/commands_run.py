@@ -83,6 +83,7 @@ def _run(
         from flows.launch import execute, prepare
         from flows.reporting import Lines, reporting
         from flows.results import example
+        from tasks.workspace import public_text
 
         job = prepare(inputs, out, settings, limit=limit, run_id=run_id)
 
@@ -94,7 +95,7 @@ def _run(
         def video(self, outcome: Outcome) -> None:
             super().video(outcome)
             if outcome.status == "failed":
-                failures.setdefault(str(outcome.reason), example(outcome.video.uri, outcome.message))
+                failures.setdefault(str(outcome.reason), example(public_text(outcome.video.uri), outcome.message))
 
     with clear_errors(code=SOME_FAILED, interrupted=stopped), reporting(Report()):
         summary = execute(job)
@@ -139,14 +140,17 @@ def _dry_run(inputs: list[str], out: str, settings: RunConfig, limit: int | None
 
 def plan_lines(plan: Plan) -> list[str]:
     """What a plan holds, the pending videos one by one."""
+    from tasks.workspace import public_text
+
     reasons = ", ".join(f"{reason} {count}" for reason, count in _reasons(plan).items())
     lines = [
         f"{len(plan.videos) + len(plan.unreadable)} videos: {len(plan.done)} done, {len(plan.pending)} pending, "
         f"{len(plan.unreadable)} unreadable" + (f" ({reasons})" if reasons else "")
     ]
-    lines += [f"  pending: {video.video_id}  {video.uri}" for video in plan.pending]
-    lines += [f"  unreadable: {bad.video.uri}: {bad.message}" for bad in plan.unreadable]
-    lines += [f"  duplicate: {video.uri}  (same name and content as {video.video_id})" for video in plan.duplicates]
+    lines += [f"  pending: {video.video_id}  {public_text(video.uri)}" for video in plan.pending]
+    lines += [f"  unreadable: {public_text(bad.video.uri)}: {public_text(bad.message)}" for bad in plan.unreadable]
+    for video in plan.duplicates:
+        lines.append(f"  duplicate: {public_text(video.uri)}  (same name and content as {video.video_id})")
     return lines
 
 
