@@ -71,6 +71,7 @@ def ring_selection() -> Tensor:
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)  # a table first made during inference must also serve training
 def key_table(nh: int, nw: int) -> tuple[Tensor, Tensor]:
     """Which tokens the windows of an nh x nw grid see.
 

@@ -43,10 +43,12 @@ class StabilizedVideo:
 
 def quantize_disparity(disparity: np.ndarray) -> np.ndarray:
     """16-bit form of one frame [h,w]: ``trunc(65535 * (d - min) / (max - min))``; a constant frame becomes zeros."""
-    low, high = float(disparity.min()), float(disparity.max())
+    values: np.ndarray = disparity.astype(np.float32)
+    low, high = values.min(), values.max()
     if not high > low:
         return np.zeros(disparity.shape, np.uint16)
-    return (CODE_MAX * (disparity.astype(np.float64) - low) / (high - low)).astype(np.uint16)
+    # float32 and this order of operations give the published files bit by bit; float64 does not
+    return (np.float32(CODE_MAX) * (values - low) / (high - low)).astype(np.uint16)
 
 
 def prepare_rgb(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -106,16 +108,18 @@ class StreamingStabilizer:
         self._pushed = 0
         self._first = first
         self._next = 0 if scene_start else REFERENCES
-        self._repeats_start = scene_start
 
     @torch.inference_mode()
     def push(self, frame: Tensor) -> list[StableFrame]:
         """Take the next frame [4,H,W] of `prepare_frame`; return the results that have become possible."""
         batch = frame[None].to(self.device)
+        newest = self._fused.get(self._pushed - 1)
+        if newest is not None and newest.shape[1:3] != (frame.shape[1] // 4, frame.shape[2] // 4):
+            raise ShapeError(f"frames of one scene have one size; got {tuple(frame.shape)} after other ones")
         self._fused[self._pushed] = self.model.encode(batch)
         self._rgb[self._pushed] = batch[:, :3]
         self._pushed += 1
-        delay = REFERENCES if self.direction == "both" else 0
+        delay = REFERENCES if self.direction == "both" or not self.scene_end else 0
         return self._results(self._pushed - delay)
 
     @torch.inference_mode()
@@ -181,6 +185,8 @@ def stabilize_blocks(
     Gives the same bits as one pass; ``read(start, stop)`` yields the prepared frames of that range. Use it where the
     blocks of a long scene are computed by different workers; one pass is cheaper on one worker.
     """
+    if block < 1:
+        raise ConfigError(f"blocks of {block} frames; at least 1 is needed")
     for start in range(0, frames, block):
         stop = min(start + block, frames)
         low, high = max(0, start - REFERENCES), min(frames, stop + REFERENCES)
@@ -211,6 +217,8 @@ def stabilize_video(
     Raises:
         ShapeError: if the arrays do not belong together.
     """
+    if rgb_uint8.dtype != np.uint8:
+        raise ShapeError(f"rgb must be uint8 in 0..255, got {rgb_uint8.dtype}")
     if rgb_uint8.ndim != 4 or rgb_uint8.shape[3] != 3 or disparity.ndim != 3 or len(rgb_uint8) != len(disparity):
         raise ShapeError(f"expected rgb [T,h,w,3] and disparity [T,h,w], got {rgb_uint8.shape} and {disparity.shape}")
     device = next(model.parameters()).device

@@ -111,7 +111,7 @@ class NvdsNetwork(nn.Module):
         return F.relu(self.decode_linear(target, references, detail))
 
     def decode_linear(self, target: Tensor, references: list[Tensor], detail: TargetDetail) -> Tensor:
-        """`decode` before its last ReLU; training uses it, because a ReLU that is zero everywhere never learns again."""
+        """`decode` before its last ReLU; for training, because a ReLU that is zero everywhere never learns again."""
         head = self.Stabilizer
         high = self.attend(target, references).permute(0, 3, 1, 2)
         half_size, full_size = detail.half.shape[2:], detail.full.shape[2:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -70,6 +71,7 @@ def render_set(
     if folder.is_dir():
         return folder
     partial = root / f"{config.name}.partial-{os.getpid()}"
+    shutil.rmtree(partial, ignore_errors=True)  # of an attempt of this process that failed
     partial.mkdir(parents=True)
     files = {
         name: np.lib.format.open_memmap(partial / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)

@@ -100,7 +100,7 @@ def train(
             losses = step_function(model, step_generator(config.seed, step), step / config.steps)
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
-            raise CoreError(f"training diverged at step {step}: loss {float(total)}; lower the learning rate")
+            raise CoreError(f"training diverged at step {step}: loss {float(total.detach())}; lower the learning rate")
         optimizer.zero_grad(set_to_none=True)
         total.backward()
         nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
@@ -110,7 +110,7 @@ def train(
             sums[name] = sums.get(name, 0.0) + float(value.detach())
         done = step + 1
         if done % config.log_every == 0 or done == stop:
-            count = (done - 1) % config.log_every + 1
+            count = min((done - 1) % config.log_every + 1, done - first)
             seconds = (time.perf_counter() - started) / count
             report(Progress(done, config.steps, {k: v / count for k, v in sums.items()}, seconds))
             sums, started = {}, time.perf_counter()

@@ -66,7 +66,8 @@ def train_stabilizer(
     model = NvdsNetwork(NVDS_TINY)
     initialize(model)
     last = model.Stabilizer.AO.adapt_conv[3]
-    assert isinstance(last, nn.Conv2d) and last.bias is not None
+    assert isinstance(last, nn.Conv2d)
+    assert last.bias is not None
     nn.init.normal_(last.weight, std=0.1)  # one output channel: the fan-out rule would make it far too large
     nn.init.ones_(last.bias)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -87,5 +88,6 @@ def export_weights(model: nn.Module, path: Path, recipe: Recipe) -> None:
         if value.is_floating_point()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(state, path, metadata={"recipe": json.dumps(asdict(recipe), sort_keys=True), "licence": "Apache-2.0"})
+    about = {**asdict(recipe), "licence": "Apache-2.0"}  # one entry: several come in an order that varies
+    save_file(state, path, metadata={"recipe": json.dumps(about, sort_keys=True)})
     path.chmod(0o644)  # safetensors writes for the owner alone

@@ -8,10 +8,17 @@ from nvds_core import create_model
 from nvds_core.stabilization import NvdsNetwork
 from nvds_core.training.augment import unit_range
 from nvds_core.training.losses import temporal_loss
-from nvds_core.training.stabilizer import StabilizerLossConfig, _arrange, stabilize_clip, stabilizer_step
+from nvds_core.training.stabilizer import (
+    StabilizerLossConfig,
+    _arrange,
+    _halved,
+    ramp,
+    stabilize_clip,
+    stabilizer_step,
+)
 from tests.fill import fill
 from tests.nvds_core.stabilization.reference import filled, random_frames
-from tests.nvds_core.training.clips import sliding_set
+from tests.nvds_core.training.clips import STEP, sliding_set
 
 CPU = torch.device("cpu")
 CONFIG = StabilizerLossConfig()
@@ -32,7 +39,7 @@ def test_training_clips_pass_through_the_windows_of_the_start_of_a_scene() -> No
     model = filled("nvds-tiny")
     frames = torch.stack([random_frames(6, 32, 36, seed) for seed in range(2)])
     with torch.inference_mode():
-        found = stabilize_clip(model, frames)
+        found = stabilize_clip(model, frames).relu()  # training leaves the last ReLU out
         assert found.shape == (2, 4, 32, 36)
         for place, members in enumerate([(2, 2, 2, 2), (0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5)]):
             expected = model(frames[:, list(members)])[:, 0]
@@ -49,6 +56,37 @@ def test_a_clip_reversed_or_mirrored_still_follows_its_flow() -> None:
         assert float(temporal_loss(brightness, flow, visible)) < 0.5  # moves along, apart from its noise
         seen.add((bool(torch.equal(truth[0, 0], clip["disparity"][0, 0].float())), float(flow[0, 0, 0, 0, 0])))
     assert len(seen) >= 3  # forward, reversed, and mirrored ones were among them
+
+
+def test_a_clip_at_half_the_resolution_still_follows_its_flow() -> None:
+    clip = {name: torch.from_numpy(array) for name, array in sliding_set().items()}
+    rgb, truth, flow, visible = _halved(*_arrange(clip, generator()))
+    assert rgb.shape == (3, 5, 3, 32, 32)
+    assert truth.shape == (3, 5, 32, 32)
+    assert bool((flow.abs().amax(dim=(-2, -1))[:, :, 0] == STEP / 2).all())
+    assert float(temporal_loss(truth, flow, visible)) < 5e-3
+    hidden = (~visible).sum(dim=(2, 3))
+    assert bool((hidden == 32 * STEP // 2).all())
+
+
+def test_the_temporal_term_grows_from_nothing_to_its_weight() -> None:
+    assert [ramp(x, 0.1, 0.5) for x in (0.0, 0.1, 0.3, 0.5, 1.0)] == pytest.approx([0, 0, 0.5, 1, 1])
+    step = stabilizer_step(sliding_set(), Constant(), 1, CONFIG, CPU)
+    with torch.no_grad():
+        losses = step(filled("nvds-tiny"), generator(), 0.0)
+    assert float(losses["temporal"]) == 0
+    assert float(losses["spatial"]) > 0
+
+
+def test_clips_are_small_until_their_share_of_the_training_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = fill(create_model("nvds-tiny", pretrained=False))
+    assert isinstance(model, NvdsNetwork)
+    recorder = Recorder(model, monkeypatch)
+    step = stabilizer_step(sliding_set(), Constant(), 1, CONFIG, CPU)
+    with torch.no_grad():
+        step(model, generator(), CONFIG.small_until - 0.01)
+        step(model, generator(), CONFIG.small_until)
+    assert [tuple(frames.shape[2:]) for frames in recorder.frames] == [(32, 32), (64, 64)]
 
 
 class Recorder:
