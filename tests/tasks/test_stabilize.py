@@ -29,6 +29,9 @@ def made(tmp_path_factory):
     return workspace, rgb, frames, initial, stable
 
 
+ROUNDING = 1e-5  # of values of a few units
+
+
 def quantized(disparity: np.ndarray) -> np.ndarray:
     """SPEC section 2 step 2: each frame between its extremes, truncated to 16 bits."""
     low = disparity.min(axis=(1, 2), keepdims=True).astype(np.float64)
@@ -63,8 +66,10 @@ def test_windows_never_cross_a_cut(made):
     # each of these frames has a window that would reach into the other scene
     for name, reaching in {"forward": (4, 5), "backward": (1, 2)}.items():
         found = read(workspace.store, stable, name)
-        assert np.array_equal(found, [getattr(result, name) for result in apart]), name
-        different = [index for index in range(6) if not np.array_equal(found[index], getattr(across[index], name))]
+        # two runs may differ in the last bits: where memory lies decides how kernels split their work
+        assert np.abs(found - np.stack([getattr(result, name) for result in apart])).max() < ROUNDING, name
+        gaps = [float(np.abs(found[index] - getattr(across[index], name)).max()) for index in range(6)]
+        different = [index for index, gap in enumerate(gaps) if gap > 10 * ROUNDING]
         assert different == list(reaching), name
 
 
