@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from nvds_core.types import WeightsError
 
-# Stored in published checkpoints, never read by any forward pass.
-UNUSED_PREFIXES = ("Stabilizer.conv_seg.",)
 LISTED = 12  # names shown per kind of mismatch
 
 
@@ -24,14 +22,16 @@ def strip_wrapper(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def load_state(model: nn.Module, state_dict: Mapping[str, Tensor]) -> nn.Module:
     """Copy ``state_dict`` into ``model`` strictly and return the model.
 
-    A ``module.`` prefix is accepted, as are entries that the published checkpoints store but never use. Integer
+    A ``module.`` prefix is accepted. Entries that the published checkpoints store but no forward pass reads are
+    dropped: those whose names begin with one of the model's ``UNUSED_PREFIXES``. Integer
     buffers (index tables, counters) may be absent; index tables that are present must equal ours.
 
     Raises:
         WeightsError: naming the missing, extra, wrongly shaped, differing or non-finite entries; the model is
             unchanged.
     """
-    given = {k: v for k, v in strip_wrapper(state_dict).items() if not k.startswith(UNUSED_PREFIXES)}
+    unused: tuple[str, ...] = getattr(model, "UNUSED_PREFIXES", ())
+    given = {k: v for k, v in strip_wrapper(state_dict).items() if not k.startswith(unused)}
     own = model.state_dict()
     floats = {k for k, v in own.items() if v.is_floating_point()}
     problems = {

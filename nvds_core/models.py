@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from nvds_core.checkpoints import load_state
-from nvds_core.predictors.tiny import TinyPredictor
-from nvds_core.stabilization.backbone import initialize
-from nvds_core.stabilization.network import NVDS, NVDS_TINY, NvdsNetwork
 from nvds_core.types import ConfigError, WeightsError
 
+
+def _maker(module: str, name: str) -> Callable[..., nn.Module]:
+    """``name`` of ``module``, imported when the model is first built: most runs need one or two of them."""
+
+    def make(**options: Any) -> nn.Module:
+        model: nn.Module = getattr(import_module(module), name)(**options)
+        return model
+
+    return make
+
+
+# A maker builds the network with random weights. Its state_dict has the names of the published checkpoint, except for
+# entries that no forward pass reads: those are named by the network's UNUSED_PREFIXES and dropped on loading.
 MODELS: dict[str, Callable[..., nn.Module]] = {
-    "tiny": TinyPredictor,
-    "nvds-tiny": partial(NvdsNetwork, NVDS_TINY),
-    "nvds": partial(NvdsNetwork, NVDS),
+    "tiny": _maker("nvds_core.predictors.tiny", "TinyPredictor"),
+    "nvds-tiny": _maker("nvds_core.stabilization.network", "nvds_tiny"),
+    "nvds": _maker("nvds_core.stabilization.network", "nvds"),
+    "gmflow": _maker("nvds_core.flow.gmflow", "gmflow"),
+    "gmflow-refine": _maker("nvds_core.flow.gmflow", "gmflow_refine"),
+    "midas-v21": _maker("nvds_core.predictors.midas", "midas_v21"),
+    "midas-v21-small": _maker("nvds_core.predictors.midas", "midas_v21_small"),
+    "dpt-large": _maker("nvds_core.predictors.dpt", "dpt_large"),
+    "dpt-hybrid": _maker("nvds_core.predictors.dpt", "dpt_hybrid"),
 }
 BUNDLED = ("tiny", "nvds-tiny")  # models whose trained weights are part of the package
 WEIGHTS_DIR = Path(__file__).parent / "weights"
@@ -44,8 +60,6 @@ def create_model(name: str, **options: Any) -> nn.Module:
     model = MODELS[name]()
     if pretrained:
         load_bundled(model, name)
-    elif isinstance(model, NvdsNetwork):
-        initialize(model)
     return model.eval()
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nvds_core.stabilization.attention import FocalBlock
-from nvds_core.stabilization.backbone import MIT_B0, MIT_B5, EncoderConfig, MixTransformer
+from nvds_core.stabilization.backbone import MIT_B0, MIT_B5, EncoderConfig, MixTransformer, initialize
 from nvds_core.stabilization.decoder import FeatureFusion, FrameFusion, OutputHead, TokenProjection
 from nvds_core.types import ShapeError
 
@@ -77,6 +77,8 @@ class NvdsNetwork(nn.Module):
     slides over a video can encode each frame once.
     """
 
+    UNUSED_PREFIXES = ("Stabilizer.conv_seg.",)
+
     def __init__(self, config: NvdsConfig = NVDS) -> None:
         super().__init__()
         self.config = config
@@ -141,6 +143,20 @@ class NvdsNetwork(nn.Module):
         target = fused[:, REFERENCES]
         detail = self.detail(target, window[:, REFERENCES, :3])
         return self.decode(target, [fused[:, i] for i in range(REFERENCES)], detail)
+
+
+def nvds() -> NvdsNetwork:
+    """The released configuration with random weights."""
+    model = NvdsNetwork(NVDS)
+    initialize(model)
+    return model
+
+
+def nvds_tiny() -> NvdsNetwork:
+    """The small configuration with random weights."""
+    model = NvdsNetwork(NVDS_TINY)
+    initialize(model)
+    return model
 
 
 def check_frame_size(frames: Tensor) -> None:

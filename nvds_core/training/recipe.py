@@ -12,8 +12,7 @@ from torch import nn
 
 from nvds_core.models import load_weights
 from nvds_core.predictors.tiny import TinyPredictor
-from nvds_core.stabilization.backbone import initialize
-from nvds_core.stabilization.network import NVDS_TINY, NvdsNetwork
+from nvds_core.stabilization.network import NvdsNetwork, nvds_tiny
 from nvds_core.training.data import SetConfig, open_set
 from nvds_core.training.loop import LoopConfig, Progress, train
 from nvds_core.training.predictor import predictor_step
@@ -63,8 +62,7 @@ def train_stabilizer(
     predictor = load_weights(TinyPredictor(), predictor_weights).eval()
     predictor.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     torch.manual_seed(recipe.stabilizer_loop.seed)
-    model = NvdsNetwork(NVDS_TINY)
-    initialize(model)
+    model = nvds_tiny()
     last = model.Stabilizer.AO.adapt_conv[3]
     assert isinstance(last, nn.Conv2d)
     assert last.bias is not None

@@ -21,7 +21,7 @@ def example(name: str) -> torch.Tensor:
 
 
 def test_an_unknown_model_is_refused_with_the_known_names() -> None:
-    with pytest.raises(ConfigError, match="unknown model 'midas'; known: nvds, nvds-tiny, tiny"):
+    with pytest.raises(ConfigError, match=r"unknown model 'midas'; known: .*nvds, nvds-tiny, tiny"):
         create_model("midas")
 
 
