@@ -4,12 +4,13 @@ from nvds_core import metrics
 from nvds_core.checkpoints import load_state
 from nvds_core.models import create_model
 from nvds_core.stabilization.inference import stabilize_video
-from nvds_core.types import ConfigError, CoreError, DecodeError, ShapeError, WeightsError
+from nvds_core.types import ConfigError, CoreError, DecodeError, PoseError, ShapeError, WeightsError
 
 __all__ = [
     "ConfigError",
     "CoreError",
     "DecodeError",
+    "PoseError",
     "ShapeError",
     "WeightsError",
     "create_model",
