@@ -66,4 +66,4 @@ def _stabilizer(name: str) -> tuple[NvdsNetwork, str]:
 
 @lru_cache(maxsize=2)
 def _flow(name: str) -> FlowEstimator:
-    return create_flow(name)
+    return create_flow(name, device())

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nvds_core.types import ConfigError, ShapeError
+from nvds_core.plugins import Registry
+from nvds_core.types import ConfigError, CoreError, ShapeError
 
 FloatArray = NDArray[np.float32]
 
@@ -46,43 +46,84 @@ class FlowEstimator(Protocol):
 
 
 FlowFactory = Callable[..., FlowEstimator]
-_FACTORIES: dict[str, FlowFactory] = {}
+
+# Built-in flows, one line each: name -> "module:factory", imported when first used and called as factory(device).
+FLOWS: dict[str, str] = {
+    "dis": "nvds_core.flow.dis:dis",
+    "dis-fast": "nvds_core.flow.dis:dis_fast",
+    "dis-ultrafast": "nvds_core.flow.dis:dis_ultrafast",
+}
+REGISTRY = Registry("flow", "nvds.flows", FLOWS)
 
 
 def register_flow(name: str, factory: FlowFactory) -> None:
-    """Make `create_flow(name, **options)` call ``factory(**options)``.
+    """Make `create_flow(name, device, **options)` call ``factory(device, **options)`` in this process.
 
     Raises:
         ConfigError: the name is taken by another factory.
     """
-    known = _FACTORIES.setdefault(name, factory)
-    if known is not factory:
-        raise ConfigError(f'flow "{name}" is already registered; choose another name')
+    REGISTRY.register(name, factory)
 
 
 def flow_names() -> tuple[str, ...]:
     """Names that `create_flow` accepts, sorted."""
-    _register_builtin()
-    return tuple(sorted(_FACTORIES))
+    return REGISTRY.names()
 
 
-def create_flow(name: str, **options: object) -> FlowEstimator:
+def create_flow(name: str, device: Any = "cpu", **options: object) -> FlowEstimator:
     """Make a flow estimator by name, for example ``create_flow("dis")``.
 
     Args:
-        name: one of `flow_names()`.
-        options: passed to the estimator; the built-in DIS presets take none.
+        name: one of `flow_names()`, with options behind a question mark: ``raft_small?weights=FILE``.
+        device: where its network computes; DIS always takes the CPU.
+        options: passed to the estimator, before those in the name; the DIS presets take none.
 
     Raises:
-        ConfigError: the name is unknown, or the estimator does not take these options.
+        ConfigError: unknown or contested name, options it does not take, a plug-in that does not work.
+        WeightsError: its weights are missing.
     """
-    _register_builtin()
-    if name not in _FACTORIES:
-        raise ConfigError(f'no flow called "{name}"; choose one of: {", ".join(sorted(_FACTORIES))}')
-    try:
-        return _FACTORIES[name](**options)
-    except TypeError as error:
-        raise ConfigError(f'flow "{name}" does not take these options: {error}') from error
+    made = REGISTRY.make(name, device, options)
+    flow: FlowEstimator = made.value if made.package is None else CheckedFlow(made.value, name, made.package)
+    return flow
+
+
+class CheckedFlow:
+    """A flow estimator of another package, held to the contract of `FlowEstimator`."""
+
+    def __init__(self, inner: Any, name: str, package: str) -> None:
+        self._inner, self._title = inner, f"flow {name!r} of {package}"
+        for attribute in ("name", "digest"):
+            found = getattr(inner, attribute, None)
+            if not isinstance(found, str) or not found:
+                raise ConfigError(f"{self._title}: {attribute} is {found!r}, must be a text that is not empty")
+        for method in ("estimate", "estimate_to_previous"):
+            if not callable(getattr(inner, method, None)):
+                raise ConfigError(f"{self._title} has no method {method}(previous_rgb, current_rgb)")
+        self.name: str = inner.name
+        self.digest: str = inner.digest
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("_"):  # also keeps unpickling from asking for _inner before it is there
+            raise AttributeError(attribute)
+        return getattr(self._inner, attribute)
+
+    def estimate(self, previous_rgb: np.ndarray, current_rgb: np.ndarray) -> tuple[FloatArray, FloatArray]:
+        """As `FlowEstimator.estimate`; ShapeError or CoreError (reason ``not_finite``) if the result is not usable."""
+        to_previous, to_next = self._inner.estimate(previous_rgb, current_rgb)
+        return self._checked(to_previous, current_rgb), self._checked(to_next, current_rgb)
+
+    def estimate_to_previous(self, previous_rgb: np.ndarray, current_rgb: np.ndarray) -> FloatArray:
+        """As `FlowEstimator.estimate_to_previous`, with the same checks."""
+        return self._checked(self._inner.estimate_to_previous(previous_rgb, current_rgb), current_rgb)
+
+    def _checked(self, flow: Any, frame: np.ndarray) -> FloatArray:
+        values = np.asarray(flow)
+        wanted = (2, *frame.shape[:2])
+        if values.shape != wanted or not np.issubdtype(values.dtype, np.floating):
+            raise ShapeError(f"{self._title} returned {values.dtype} {values.shape}, must be float {wanted}")
+        if not np.isfinite(values).all():
+            raise CoreError(f"{self._title} returned values that are not finite", reason="not_finite")
+        return values.astype(np.float32, copy=False)
 
 
 def check_frame_pair(previous_rgb: np.ndarray, current_rgb: np.ndarray) -> None:
@@ -93,11 +134,3 @@ def check_frame_pair(previous_rgb: np.ndarray, current_rgb: np.ndarray) -> None:
         )
     if current_rgb.ndim != 3 or current_rgb.shape[2] != 3 or current_rgb.size == 0:
         raise ShapeError(f"a frame is [h, w, 3] RGB with at least one pixel, got {current_rgb.shape}")
-
-
-def _register_builtin() -> None:
-    from nvds_core.flow import dis  # here, because dis needs this module's names
-
-    for name in dis.PRESETS:
-        if name not in _FACTORIES:
-            register_flow(name, partial(dis.DisFlow, name))

@@ -65,6 +65,21 @@ class DisFlow:
         return np.ascontiguousarray(flow_hwc[:height, :width].transpose(2, 0, 1), dtype=np.float32)
 
 
+def dis(device: object) -> DisFlow:
+    """OpenCV's medium preset; like all presets it computes on the CPU, whatever the device."""
+    return DisFlow("dis")
+
+
+def dis_fast(device: object) -> DisFlow:
+    """OpenCV's fast preset."""
+    return DisFlow("dis-fast")
+
+
+def dis_ultrafast(device: object) -> DisFlow:
+    """OpenCV's ultrafast preset."""
+    return DisFlow("dis-ultrafast")
+
+
 def to_grey(rgb: np.ndarray) -> np.ndarray:
     """Luma of an RGB frame ``[h, w, 3]`` in 0..255 as uint8 ``[h, w]``; overshoot is clipped, NaN becomes 0."""
     if rgb.dtype != np.uint8:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 
 from nvds_core.checkpoints import state_digest
 from nvds_core.models import create_model
+from nvds_core.plugins import Registry
 from nvds_core.predictors.tiny import RGB_MEAN, RGB_STD
-from nvds_core.types import ConfigError, CoreError
+from nvds_core.types import ConfigError, CoreError, ShapeError
 
 
 class Predictor(Protocol):
@@ -52,19 +54,71 @@ class TinyDisparity:
         return finite(self.model(x).float().cpu().numpy(), self.name)
 
 
-PREDICTORS: dict[str, Callable[[torch.device | str], Predictor]] = {"tiny": TinyDisparity}
+# Built-in predictors, one line each: name -> "module:factory", imported when first used and called as factory(device).
+PREDICTORS: dict[str, str] = {
+    "tiny": "nvds_core.predictors.base:TinyDisparity",
+}
+REGISTRY = Registry("predictor", "nvds.predictors", PREDICTORS)
+
+
+def predictor_names() -> tuple[str, ...]:
+    """Names that `create_predictor` accepts, sorted; those that take an argument as ``folder:PATH``."""
+    return REGISTRY.names()
+
+
+def register_predictor(name: str, factory: Callable[..., Predictor]) -> None:
+    """Make `create_predictor(name, device)` call ``factory(device)`` in this process; ConfigError if it is taken."""
+    REGISTRY.register(name, factory)
 
 
 def create_predictor(name: str, device: torch.device | str = "cpu") -> Predictor:
     """Make a predictor by name.
 
+    Args:
+        name: one of `predictor_names()`, with options behind a question mark: ``folder:maps?quantity=depth``.
+        device: where its network computes.
+
     Raises:
-        ConfigError: unknown name.
+        ConfigError: unknown or contested name, options it does not take, a plug-in that does not work.
         WeightsError: its weights are missing.
     """
-    if name not in PREDICTORS:
-        raise ConfigError(f"unknown predictor {name!r}; known: {', '.join(sorted(PREDICTORS))}")
-    return PREDICTORS[name](device)
+    made = REGISTRY.make(name, device)
+    predictor: Predictor = made.value if made.package is None else CheckedPredictor(made.value, name, made.package)
+    return predictor
+
+
+class CheckedPredictor:
+    """A predictor of another package, held to the contract of `Predictor`, so that its mistakes carry its name."""
+
+    def __init__(self, inner: Any, name: str, package: str) -> None:
+        self._inner, self._title = inner, f"predictor {name!r} of {package}"
+        wanted = {"name": str, "digest": str, "short_side": int, "multiple": int}
+        for attribute, kind in wanted.items():
+            if not isinstance(getattr(inner, attribute, None), kind) or not getattr(inner, attribute):
+                found = getattr(inner, attribute, "nothing")
+                raise ConfigError(f"{self._title}: {attribute} is {found!r}, must be {kind.__name__}, not empty or 0")
+        if not callable(getattr(inner, "predict", None)):
+            raise ConfigError(f"{self._title} has no method predict(unit_rgb)")
+        self.name: str = inner.name
+        self.digest: str = inner.digest
+        self.short_side: int = inner.short_side
+        # the stabiliser halves its input five times
+        self.multiple: int = math.lcm(inner.multiple, 32)
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("_"):  # also keeps unpickling from asking for _inner before it is there
+            raise AttributeError(attribute)
+        return getattr(self._inner, attribute)
+
+    def predict(self, unit_rgb: NDArray[np.float64]) -> NDArray[np.float32]:
+        """As `Predictor.predict`; ShapeError or CoreError (reason ``not_finite``) if the result is not usable."""
+        disparity = np.asarray(self._inner.predict(unit_rgb))
+        if disparity.shape != unit_rgb.shape[:3] or not np.issubdtype(disparity.dtype, np.floating):
+            raise ShapeError(
+                f"{self._title} returned {disparity.dtype} {disparity.shape} for pictures {unit_rgb.shape}; "
+                f"it must return float {unit_rgb.shape[:3]}"
+            )
+        return finite(disparity.astype(np.float32, copy=False), self._title)
 
 
 def finite(disparity: NDArray[np.float32], name: str) -> NDArray[np.float32]:

@@ -47,7 +47,7 @@ def test_help_loads_no_heavy_library():
         (["gone.mp4"], "gone.mp4"),
         (["--predictor", "huge"], "'huge'"),
         (["--stabilizer", "huge"], "'huge'"),
-        (["--flow", "huge"], '"huge"'),
+        (["--flow", "huge"], "'huge'"),
         (["--direction", "sideways"], "'sideways'"),
         (["--size", "65x64"], "multiples of 32"),
         (["--size", "big"], "448x256"),

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
-from nvds_core.flow import FlowEstimator, create_flow, flow_names, register_flow
+from nvds_core.flow import FlowEstimator, base, create_flow, flow_names, register_flow
 from nvds_core.types import ConfigError, ShapeError
 
 PRESETS = ["dis", "dis-fast", "dis-ultrafast"]
@@ -90,21 +91,21 @@ def test_an_estimator_fits_the_protocol_and_travels_to_a_worker():
 
 
 def test_unknown_names_and_options_are_refused_with_the_choices():
-    with pytest.raises(ConfigError, match="choose one of: dis, dis-fast, dis-ultrafast"):
-        create_flow("raft")
+    with pytest.raises(ConfigError, match=r"unknown flow 'horn'; known: .*dis, dis-fast, dis-ultrafast"):
+        create_flow("horn")
     with pytest.raises(ConfigError, match="does not take these options"):
         create_flow("dis", iterations=3)
 
 
 def test_another_estimator_can_join_but_not_replace(monkeypatch):
-    from nvds_core.flow import base
-
-    monkeypatch.setattr(base, "_FACTORIES", dict(base._FACTORIES))
-    register_flow("still", lambda: create_flow("dis"))
+    monkeypatch.setattr(base, "REGISTRY", replace(base.REGISTRY, registered={}))
+    register_flow("still", lambda device: create_flow("dis"))
     assert "still" in flow_names()
     assert create_flow("still").name == "dis"
     with pytest.raises(ConfigError, match="already registered"):
-        register_flow("still", lambda: create_flow("dis-fast"))
+        register_flow("still", lambda device: create_flow("dis-fast"))
+    with pytest.raises(ConfigError, match="already registered"):
+        register_flow("dis", lambda device: create_flow("dis-fast"))
 
 
 def test_frames_that_are_no_pair_are_refused():
