@@ -1,6 +1,6 @@
 """NVDS and pseudo-reference-depth optimisation as a pure library: torch, timm, numpy and OpenCV only."""
 
-from nvds_core import metrics
+from nvds_core import metrics, tto
 from nvds_core.checkpoints import load_state
 from nvds_core.models import create_model
 from nvds_core.stabilization.inference import stabilize_video
@@ -17,4 +17,5 @@ __all__ = [
     "load_state",
     "metrics",
     "stabilize_video",
+    "tto",
 ]
