@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from flows import commands_results, commands_run, commands_tools
+from flows import commands_results, commands_run, commands_tools, commands_weights
 
 app = typer.Typer(
     name="nvds",
@@ -22,6 +22,7 @@ app.command(epilog=commands_results.EXPORT_EPILOG)(commands_results.export)
 app.command(epilog=commands_tools.PROBE_EPILOG)(commands_tools.probe)
 app.command(epilog=commands_tools.DEMO_EPILOG)(commands_tools.demo)
 app.command(epilog=commands_tools.TRAIN_EPILOG)(commands_tools.train)
+app.add_typer(commands_weights.app, name="weights")
 
 
 def main() -> None:

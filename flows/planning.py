@@ -10,6 +10,7 @@ from typing import Any
 from flows.config import RunConfig
 from flows.failures import reason_for
 from nvds_core.sizes import inference_size
+from nvds_core.weights_cache import require_checkpoints
 from storage import ArtifactRef, VideoRef
 from tasks import workers
 from tasks.digests import DigestMemo
@@ -114,6 +115,7 @@ def plan_run(inputs: Sequence[str], workspace: Workspace, config: RunConfig) -> 
 
 def _check_settings(config: RunConfig) -> None:
     """Find out before the first video is read what would fail for all of them."""
+    require_checkpoints((config.predictor.name, config.stabilizer.name, config.flow.name))
     predictor = workers.predictor(config.predictor.name)
     workers.flow(config.flow.name)
     if config.stabilizer.name != "none":

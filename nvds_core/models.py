@@ -1,16 +1,23 @@
-"""Models by name, and their bundled weights."""
+"""Models by name, with bundled weights, official ones from the cache, or those of any file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from nvds_core.checkpoints import load_state
+from nvds_core.checkpoints import file_digest, fitting_entries, load_state, read_checkpoint
 from nvds_core.types import ConfigError, WeightsError
+from nvds_core.weights_cache import checkpoint_path, digest_state, installed_digest
+from nvds_core.weights_catalog import OFFICIAL, OfficialFile
+
+log = logging.getLogger("nvds")
 
 
 def _maker(module: str, name: str) -> Callable[..., nn.Module]:
@@ -40,27 +47,80 @@ BUNDLED = ("tiny", "nvds-tiny")  # models whose trained weights are part of the 
 WEIGHTS_DIR = Path(__file__).parent / "weights"
 
 
-def create_model(name: str, **options: Any) -> nn.Module:
+def create_model(
+    name: str, *, pretrained: bool | None = None, weights: str | Path | None = None, **options: Any
+) -> nn.Module:
     """Build a model in evaluation mode.
 
     Args:
-        name: one of `MODELS`.
-        options: ``pretrained`` (bool) loads the weights bundled with the package, which is the default for the
-            models that have them; other models start with random weights, to be filled by `load_state`.
+        name: one of `MODELS`, or a variant of the weights catalog such as ``nvds-nyu``: the network of that file.
+        pretrained: load trained weights: those of the package (`BUNDLED`), else the official file, which
+            ``nvds weights pull NAME`` puts into the cache. The default is True for bundled models and for variants;
+            other models start with random weights, to be filled by `load_state`.
+        weights: a checkpoint file to load instead, of torch or safetensors.
 
     Raises:
         ConfigError: unknown name or option.
-        WeightsError: weights asked for that the package does not bring.
+        WeightsError: weights that are missing, damaged or made for another network.
     """
-    if name not in MODELS:
-        raise ConfigError(f"unknown model {name!r}; known: {', '.join(sorted(MODELS))}")
-    pretrained = options.pop("pretrained", name in BUNDLED)
+    model_name = _model_of(name)
     if options:
         raise ConfigError(f"model {name!r} has no option {', '.join(sorted(options))}")
-    model = MODELS[name]()
-    if pretrained:
-        load_bundled(model, name)
+    if weights is not None:
+        if pretrained is False:
+            raise ConfigError(f"model {name!r}: weights={str(weights)!r} and pretrained=False exclude each other")
+        path = Path(weights)
+    elif pretrained or (pretrained is None and (name in BUNDLED or name not in MODELS)):
+        path = bundled_weights(name) if name in BUNDLED else checkpoint_path(name)
+    else:
+        return MODELS[model_name]().eval()
+    state = read_checkpoint(path)  # before the network is built: a bad file is told at once
+    model = load_state(unfilled_model(model_name), state, assign=True)
+    _log_weights(name, path, official=weights is None)
     return model.eval()
+
+
+def unfilled_model(name: str) -> nn.Module:
+    """The network of ``name`` with parameters of any value, which the caller must all set.
+
+    Large networks spend seconds, and memory for a whole copy, on random numbers that a checkpoint replaces.
+    """
+    with unfilled_parameters():
+        return MODELS[name]()
+
+
+@contextmanager
+def unfilled_parameters() -> Iterator[None]:
+    """Let modules built in this context (in this thread) leave their parameters as the allocator gives them.
+
+    Buffers are computed as ever.
+    """
+    with _WithoutInitialization():
+        yield
+
+
+class _WithoutInitialization(TorchFunctionMode):  # type: ignore[no-untyped-call]
+    """Skips operations that change a parameter in place: while a module is built, these are its initialisation."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        target = args[0] if args else kwargs.get("tensor")
+        name = getattr(func, "__name__", "")
+        in_place = name.endswith("_") and not name.endswith("__") and name != "requires_grad_"
+        if in_place and isinstance(target, nn.Parameter):
+            return target
+        return func(*args, **kwargs)
+
+
+def check_fits(file: OfficialFile, path: Path) -> None:
+    """Raise WeightsError, naming the file, unless ``path`` is a readable checkpoint of the network of ``file``."""
+    state = read_checkpoint(path)
+    try:
+        fitting_entries(unfilled_model(file.model), state)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
 
 
 def bundled_weights(name: str) -> Path:
@@ -71,18 +131,23 @@ def bundled_weights(name: str) -> Path:
     return path
 
 
-def load_bundled(model: nn.Module, name: str) -> nn.Module:
-    """Load the bundled weights of ``name`` into ``model``."""
-    return load_weights(model, bundled_weights(name))
-
-
 def load_weights(model: nn.Module, path: Path) -> nn.Module:
-    """Load a safetensors file, of whatever float type, into ``model`` strictly."""
-    from safetensors import SafetensorError  # not needed by those who load a checkpoint of their own
-    from safetensors.torch import load_file
+    """Load a checkpoint file, of whatever float type, into ``model`` strictly."""
+    state: dict[str, Tensor] = read_checkpoint(path)
+    return load_state(model, state)
 
-    try:
-        state = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path}: not readable as safetensors ({error})") from error
-    return load_state(model, {key: value.float() for key, value in state.items()})
+
+def _model_of(name: str) -> str:
+    if name in MODELS:
+        return name
+    if name in OFFICIAL:
+        return OFFICIAL[name].model
+    raise ConfigError(f"unknown model {name!r}; known: {', '.join(sorted(MODELS))}")
+
+
+def _log_weights(name: str, path: Path, *, official: bool) -> None:
+    file = OFFICIAL.get(name) if official else None
+    digest = file_digest(path) if file is None else installed_digest(path)
+    log.info("%s: weights %s, sha256 %s", name, path.name, digest)
+    if file is not None and digest_state(file, path, digest) in ("other", "changed"):
+        log.warning("%s: %s is not the published file or has changed; see nvds weights verify %s", name, path, name)
