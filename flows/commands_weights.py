@@ -181,7 +181,11 @@ def _accept_licence(file: OfficialFile, yes: bool) -> None:
 def _agreed(text: str, action: str, yes: bool) -> bool:
     """Show a text and ask; without a terminal only --yes agrees."""
     typer.echo(text, err=True)
-    return yes or (sys.stdin.isatty() and typer.confirm(f"{action}?", err=True))
+    return yes or (_in_terminal() and typer.confirm(f"{action}?", err=True))
+
+
+def _in_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def _about(file: OfficialFile) -> dict[str, Any]:

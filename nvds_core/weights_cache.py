@@ -80,6 +80,12 @@ def require_checkpoints(names: Iterable[str]) -> None:
         raise WeightsError(f"weights are missing - {listed}")
 
 
+def installed_digests(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """File name and sha256 of the installed weights of those ``names`` that the catalog knows, for logs and records."""
+    paths = {name: checkpoint_path(name) for name in dict.fromkeys(names) if name in OFFICIAL}
+    return {name: (path.name, installed_digest(path)) for name, path in paths.items()}
+
+
 def remedy(file: OfficialFile) -> str:
     """How to get a file, in half a sentence."""
     adopt = f'"nvds weights pull {file.name} --from FILE"'

@@ -20,6 +20,9 @@ BUNDLED = REPO / "tests" / "data"
 # Both libraries read their settings when first imported, so these lines come before any test module.
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[threads] = str(min(2, int(os.environ.get(threads) or 2)))
+_WEIGHTS = tempfile.mkdtemp(prefix="nvds-tests-weights-")  # nor must they find its weights
+atexit.register(shutil.rmtree, _WEIGHTS, ignore_errors=True)
+os.environ["NVDS_WEIGHTS"] = _WEIGHTS
 _PREFECT_HOME = tempfile.mkdtemp(prefix="nvds-tests-prefect-")
 atexit.register(shutil.rmtree, _PREFECT_HOME, ignore_errors=True)
 os.environ.pop("PREFECT_API_URL", None)  # a developer's own server must not see the tests

@@ -45,9 +45,9 @@ class FinishedRun:
         return folder.name
 
 
-def nvds(*arguments: object) -> Result:
-    """Run a command in this process; an error that is no clear one is raised."""
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+def nvds(*arguments: object, typed: str | None = None) -> Result:
+    """Run a command in this process, with what is typed into it; an error that is no clear one is raised."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], input=typed)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result

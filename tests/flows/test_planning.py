@@ -93,6 +93,15 @@ def test_settings_that_suit_no_video_are_refused_before_the_first_one_is_read(tm
         plan_run(["anything"], workspace_in(tmp_path), changed(**setting))
 
 
+def test_all_missing_weights_are_told_before_any_model_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setenv("NVDS_WEIGHTS", str(tmp_path / "cache"))
+    monkeypatch.setattr(planning.workers, "predictor", lambda name: pytest.fail("loaded"))
+    settings = changed(predictor__name="dpt-large", stabilizer__name="nvds", flow__name="gmflow")
+    with pytest.raises(WeightsError) as error:
+        plan_run(["anything"], workspace_in(tmp_path), settings)
+    assert all(f"nvds weights pull {name} --from" in str(error.value) for name in ("dpt-large", "nvds", "gmflow"))
+
+
 def test_any_trouble_with_one_source_stays_with_it(tmp_path, monkeypatch):
     for name in ("a", "b"):
         clip(tmp_path / f"{name}.mp4", 2, seed=ord(name))

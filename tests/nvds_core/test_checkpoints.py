@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import random
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nvds_core import WeightsError, create_model, load_state
-from nvds_core.checkpoints import LISTED, file_digest, state_digest
+from nvds_core.checkpoints import LISTED, file_digest, read_checkpoint, state_digest
 from tests.fill import fill
 from tests.nvds_core.stabilization.reference import filled, shared_file
+from tests.nvds_core.weights_helpers import evil_files
 
 UNUSED = {"Stabilizer.conv_seg.weight": (1, 128, 1, 1), "Stabilizer.conv_seg.bias": (1,)}
 INDEX_TABLE = "Stabilizer.decoder_focal.blocks.0.attn.relative_position_index"
@@ -154,3 +158,108 @@ def test_the_digest_of_a_model_follows_its_values_names_and_shapes_only() -> Non
         twin.get_parameter("2.bias").add_(1e-3)
     assert state_digest(twin) != digest
     assert state_digest(nn.Sequential(model)) != digest
+
+
+@pytest.mark.parametrize("kind", ["zip", "old", "safetensors", "safetensors under another name"])
+def test_a_checkpoint_is_read_from_every_container_by_its_content(tmp_path: Path, kind: str) -> None:
+    state, path = clone(fill(small_net())), tmp_path / ("w.safetensors" if kind == "safetensors" else "w.pth")
+    if kind.startswith("safetensors"):
+        save_file(state, path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=kind == "zip")
+    assert same(read_checkpoint(path), state)
+    assert same(read_checkpoint(str(path)), state)
+
+
+@pytest.mark.parametrize("key", ["model", "state_dict"])
+def test_weights_beside_an_optimizer_are_found(tmp_path: Path, key: str) -> None:
+    state = clone(fill(small_net()))
+    optimizer = torch.optim.AdamW(small_net().parameters()).state_dict()
+    torch.save({"epoch": 3, "optimizer": optimizer, key: state}, tmp_path / "w.pth")
+    assert same(read_checkpoint(tmp_path / "w.pth"), state)
+
+
+def test_a_file_that_would_run_code_is_refused_by_name_and_runs_nothing(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    files = evil_files(tmp_path / "evil", marker)
+    for path in files:
+        with pytest.raises(WeightsError, match=path.name):
+            read_checkpoint(path)
+    with pytest.raises(WeightsError, match=r"refused, as it holds more than tensors \(\w+\.system\).*run code"):
+        read_checkpoint(tmp_path / "evil" / "zip.pth")
+    assert not marker.exists()
+    torch.load(tmp_path / "evil" / "zip.pth", weights_only=False)  # the attack is real
+    assert marker.exists()
+
+
+def test_a_whole_pickled_model_is_refused_too(tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 2), tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"w\.pth: refused.*torch\.nn\.modules\.linear\.Linear.*state_dict alone"):
+        read_checkpoint(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("kind", ["zip", "old", "safetensors"])
+def test_whatever_happens_to_a_file_the_error_is_about_weights(tmp_path: Path, kind: str) -> None:
+    path, state = tmp_path / "w.pth", clone(small_net())
+    if kind == "safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=kind == "zip")
+    good, rng = path.read_bytes(), random.Random(0)
+    for share in (0.0, 0.002, 0.1, 0.5, 0.9, 0.999):
+        path.write_bytes(good[: int(share * len(good))])
+        with pytest.raises(WeightsError, match=r"w\.pth"):
+            read_checkpoint(path)
+    for _ in range(150):
+        bad = bytearray(good)
+        for _ in range(3):
+            bad[rng.randrange(min(len(bad), 700))] = rng.randrange(256)
+        path.write_bytes(bad)
+        with contextlib.suppress(WeightsError):  # some changes do no harm, or only to values
+            read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([torch.ones(1)], "holds a list and no weights"),
+        ({}, "no weights"),
+        ({"model": {}}, "no weights"),
+        ({"epoch": 1, "conv.weight": torch.ones(1)}, "no tensors: epoch; give a file with a state_dict"),
+        ({0: torch.ones(1)}, "no tensors: 0"),
+    ],
+)
+def test_a_file_without_a_state_dict_is_refused(tmp_path: Path, content: object, words: str) -> None:
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=words):
+        read_checkpoint(tmp_path / "w.pth")
+
+
+def test_what_is_no_file_is_refused_by_name(tmp_path: Path) -> None:
+    for path in (tmp_path / "absent.pth", tmp_path):
+        with pytest.raises(WeightsError, match=f"{path.name}: no such file"):
+            read_checkpoint(path)
+
+
+def test_tensors_can_be_taken_over_instead_of_copied() -> None:
+    state = clone(fill(small_net()))
+    state["0.weight"], halved = state["0.weight"].clone(), state["2.weight"].half()
+    model = load_state(small_net(), state | {"2.weight": halved}, assign=True)
+    assert model.get_parameter("0.weight").data_ptr() == state["0.weight"].data_ptr()
+    assert model.get_parameter("0.weight").requires_grad
+    assert model.get_parameter("2.weight").dtype == torch.float32
+    assert torch.equal(model.get_parameter("2.weight"), halved.float())
+    copied = load_state(small_net(), state)
+    assert copied.get_parameter("0.weight").data_ptr() != state["0.weight"].data_ptr()
+
+
+def test_taken_over_tensors_that_share_memory_are_parted() -> None:
+    state, shared = clone(fill(small_net())), torch.arange(6.0)
+    state |= {"0.bias": shared[:3], "1.bias": shared[3:], "1.weight": state["1.running_mean"]}
+    model = load_state(small_net(), state, assign=True)
+    with torch.no_grad():
+        model.get_parameter("0.bias").zero_()
+        model.get_parameter("1.weight").zero_()
+    assert model.get_parameter("1.bias").tolist() == [3, 4, 5]
+    assert shared.tolist() == [0, 1, 2, 3, 4, 5]
+    assert bool(model.get_buffer("1.running_mean").any())
