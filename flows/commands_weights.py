@@ -181,7 +181,14 @@ def _accept_licence(file: OfficialFile, yes: bool) -> None:
 def _agreed(text: str, action: str, yes: bool) -> bool:
     """Show a text and ask; without a terminal only --yes agrees."""
     typer.echo(text, err=True)
-    return yes or (_in_terminal() and typer.confirm(f"{action}?", err=True))
+    if yes or not _in_terminal():
+        return yes
+    try:
+        return typer.confirm(f"{action}?", err=True)
+    except typer.Abort as error:
+        if isinstance(error.__context__, EOFError):  # the end of the input is no consent; Ctrl-C goes on as ever
+            return False
+        raise
 
 
 def _in_terminal() -> bool:
