@@ -148,6 +148,7 @@ def _model_of(name: str) -> str:
 def _log_weights(name: str, path: Path, *, official: bool) -> None:
     file = OFFICIAL.get(name) if official else None
     digest = file_digest(path) if file is None else installed_digest(path)
-    log.log(logging.DEBUG if name in BUNDLED else logging.INFO, "%s: weights %s, sha256 %s", name, path.name, digest)
+    bundled = official and name in BUNDLED  # the same for everybody: no news
+    log.log(logging.DEBUG if bundled else logging.INFO, "%s: weights %s, sha256 %s", name, path.name, digest)
     if file is not None and digest_state(file, path, digest) in ("other", "changed"):
         log.warning("%s: %s is not the published file or has changed; see nvds weights verify %s", name, path, name)
