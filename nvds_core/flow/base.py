@@ -52,6 +52,8 @@ FLOWS: dict[str, str] = {
     "dis": "nvds_core.flow.dis:dis",
     "dis-fast": "nvds_core.flow.dis:dis_fast",
     "dis-ultrafast": "nvds_core.flow.dis:dis_ultrafast",
+    "gmflow": "nvds_core.flow.network_flow:gmflow",
+    "gmflow-refine": "nvds_core.flow.network_flow:gmflow_refine",
 }
 REGISTRY = Registry("flow", "nvds.flows", FLOWS)
 

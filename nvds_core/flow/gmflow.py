@@ -1,7 +1,7 @@
 """GMFlow (Xu et al., CVPR 2022): optical flow by global matching, with the names of the released checkpoints.
 
-`gmflow` is the network behind the published NVDS figures (``gmflow_sintel-0c07dcb3.pth``), `gmflow_refine` the one with a
-second, local matching at 1/4 of the size.
+`gmflow` is the network behind the published NVDS figures (``gmflow_sintel-0c07dcb3.pth``), `gmflow_refine` the one with
+a second, local matching at 1/4 of the size.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """GMFlow's transformer: windowed self- and cross-attention that makes the features of two pictures comparable.
 
-Feature maps are ``[b, h, w, c]`` here. Every map is cut into ``splits x splits`` windows; every second block cuts half a
-window later.
+Feature maps are ``[b, h, w, c]`` here. Every map is cut into ``splits x splits`` windows; every second block cuts half
+a window later.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 TEMPERATURE = 10_000.0  # of the sine embedding
+PERCEPTRON_ROWS = 4096  # positions at once on a CPU: the hidden layer is eight times as wide as a feature
 
 
 class Band(NamedTuple):
@@ -46,8 +47,8 @@ def window_attention(query: Tensor, key: Tensor, value: Tensor, splits: int, *, 
     result = torch.empty_like(value)
     for rows in bands(h, splits, shifted=shifted):
         for columns in bands(w, splits, shifted=shifted):
-            parts = [_cut(x, rows, columns) for x in (query, key, value)]
-            mixed = F.scaled_dot_product_attention(*parts)
+            q, k, v = (_cut(x, rows, columns) for x in (query, key, value))
+            mixed = F.scaled_dot_product_attention(q, k, v)
             block = result[:, rows.start : rows.stop, columns.start : columns.stop]
             block.copy_(_join(mixed, rows, columns, block.shape))
     return result
@@ -68,8 +69,9 @@ def _join(windows: Tensor, rows: Band, columns: Band, shape: torch.Size) -> Tens
 
 
 def add_position(feature: Tensor, splits: int) -> Tensor:
-    """Add a sine embedding of the place within the window to features ``[b, h, w, c]``."""
+    """Add a sine embedding of the place within the window to features ``[b, h, w, c]``; float32 or better."""
     _, h, w, c = feature.shape
+    feature = feature.to(torch.promote_types(feature.dtype, torch.float32))
     rows = _sines(h // splits, c // 2, like=feature).repeat(splits, 1)
     columns = _sines(w // splits, c // 2, like=feature).repeat(splits, 1)
     embedding = torch.cat((rows[:, None].expand(h, w, -1), columns[None].expand(h, w, -1)), dim=-1)
@@ -107,8 +109,15 @@ class AttentionLayer(nn.Module):
         query, key, value = self.q_proj(source), self.k_proj(target), self.v_proj(target)
         message = self.norm1(self.merge(window_attention(query, key, value, splits, shifted=shifted)))
         if self.mlp is not None:
-            message = self.norm2(self.mlp(torch.cat((source, message), dim=-1)))
+            message = self.norm2(self._perceptron(self.mlp, source, message))
         return source + message
+
+    def _perceptron(self, mlp: nn.Sequential, source: Tensor, message: Tensor) -> Tensor:
+        if source.device.type != "cpu":
+            hidden: Tensor = mlp(torch.cat((source, message), dim=-1))
+            return hidden
+        pairs = zip(*(x.flatten(0, 2).split(PERCEPTRON_ROWS) for x in (source, message)), strict=True)
+        return torch.cat([mlp(torch.cat(pair, dim=-1)) for pair in pairs]).view(source.shape)
 
 
 class Block(nn.Module):

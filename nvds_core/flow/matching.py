@@ -1,8 +1,8 @@
 """Matching of two feature maps by a softmax over positions, and what GMFlow does with the flow that comes out.
 
-GMFlow (Xu et al., CVPR 2022), sections 3.2 to 3.4. Feature maps are ``[b, h, w, c]``, flows ``[b, 2, h, w]``, x first, in
-pixels of the map. Everything is computed in float32 at least, whatever autocast is in force: the coordinates that
-are averaged here have no room for eight bits of mantissa.
+GMFlow (Xu et al., CVPR 2022). Feature maps are ``[b, h, w, c]``, flows ``[b, 2, h, w]``, x first, in pixels of the map.
+Everything is computed in float32 at least, whatever autocast is in force: the coordinates that are averaged here have
+no room for eight bits of mantissa.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from torch import Tensor
 
 from nvds_core.flow.warp import pixel_grid
 
-# Scores held at once (float32: 64 MiB). The full matrix of a 384x896 pair has 29 million entries per direction.
-MAX_SCORES = 2**24
+# Scores held at once; the full matrix of a 384x896 pair has 29 million entries per direction. On a CPU 16 MiB stay near
+# its caches (twice as fast as 64), an accelerator wants fewer and larger steps.
+CPU_SCORES, ACCELERATOR_SCORES = 2**22, 2**26
 OUTSIDE = -1e9  # score of a position outside the map, as released
 
 
@@ -30,7 +31,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         ``[b, n, v]`` in float32 or better.
     """
     query, key, value = _precise(query), _precise(key), _precise(value)
-    rows = max(1, MAX_SCORES // (key.shape[0] * key.shape[1]))
+    rows = _rows_at_once(key.device, key.shape[0] * key.shape[1])
     scaled, key_t = query / query.shape[-1] ** 0.5, key.transpose(1, 2)
     with torch.autocast(query.device.type, enabled=False):
         parts = [torch.softmax(part @ key_t, dim=-1) @ value for part in scaled.split(rows, dim=1)]
@@ -64,8 +65,8 @@ def window_scores(query: Tensor, key: Tensor, *, radius: int) -> Tensor:
     """Products of every query with the keys around its position; keys outside the map count as zero.
 
     Each row of queries is multiplied with the whole strip of keys it can see, and the band of wanted products is
-    read off by its strides: 25 times the multiplications at a width of 224, and still several times faster than
-    gathering 81 keys per position, in a fraction of the memory.
+    read off by its strides: many times the multiplications, and still faster than a sum per offset or gathering 81
+    keys for every position, in a fraction of the memory.
 
     Args:
         query, key: ``[b, h, w, c]``.
@@ -78,7 +79,7 @@ def window_scores(query: Tensor, key: Tensor, *, radius: int) -> Tensor:
     query = _precise(query)
     padded = F.pad(_precise(key), (0, 0, radius, radius, radius, radius)).contiguous()
     scores = query.new_empty(b, h, w, side, side)
-    rows = max(1, MAX_SCORES // (w * side * wide))
+    rows = _rows_at_once(query.device, w * side * wide)
     with torch.autocast(query.device.type, enabled=False):
         for item in range(b):
             for top in range(0, h, rows):
@@ -124,6 +125,10 @@ def upsample_convex(flow: Tensor, weights: Tensor, *, factor: int) -> Tensor:
     fine = sum(near[:, :, k, None, None] * likely[:, None, k] for k in range(9))
     assert isinstance(fine, Tensor)
     return fine.permute(0, 1, 4, 2, 5, 3).reshape(b, 2, factor * h, factor * w)
+
+
+def _rows_at_once(device: torch.device, scores_per_row: int) -> int:
+    return max(1, (CPU_SCORES if device.type == "cpu" else ACCELERATOR_SCORES) // scores_per_row)
 
 
 def _inside(size: int, steps: Tensor) -> Tensor:

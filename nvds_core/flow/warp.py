@@ -51,25 +51,31 @@ def flow_warp(
             f"feature {tuple(feature.shape)} needs a flow [b, 2, h, w] of its size, got {tuple(flow.shape)}"
         )
     height, width = feature.shape[2:]
+    # Half precision has no room for a place in the picture: the sampling is done in float32 at least.
+    precise = torch.promote_types(torch.promote_types(feature.dtype, flow.dtype), torch.float32)
+    flow = flow.to(precise)
     place = pixel_grid(height, width, like=flow) + flow
     # A side of one pixel has no extent to scale by; every point then samples that pixel.
     extent = place.new_tensor([max(width - 1, 1), max(height - 1, 1)]).view(1, 2, 1, 1)
     grid = (2.0 * place / extent - 1.0).permute(0, 2, 3, 1)
-    warped = F.grid_sample(feature, grid.to(feature.dtype), mode="bilinear", padding_mode=padding, align_corners=True)
+    warped = F.grid_sample(feature.to(precise), grid, mode="bilinear", padding_mode=padding, align_corners=True)
+    warped = warped.to(feature.dtype)
     if not return_inside:
         return warped
     return warped, (grid.abs() <= 1.0).all(dim=-1)
 
 
-def occlusion_masks(forward: Tensor, backward: Tensor, alpha: float = 0.01, beta: float = 0.5) -> tuple[Tensor, Tensor]:
+def occlusion_masks(
+    forward_flow: Tensor, backward_flow: Tensor, alpha: float = 0.01, beta: float = 0.5
+) -> tuple[Tensor, Tensor]:
     """Mark pixels whose forward and backward flow do not lead back to where they started.
 
     A pixel counts as occluded when ``|forward + warp(backward, forward)| > alpha * (|forward| + |backward|) + beta``.
     The right side takes both flows at the same pixel (nothing is warped) and serves both directions.
 
     Args:
-        forward: ``[b, 2, h, w]`` flow of frame 1 to frame 2, in pixels.
-        backward: ``[b, 2, h, w]`` flow of frame 2 to frame 1.
+        forward_flow: ``[b, 2, h, w]`` flow of frame 1 to frame 2, in pixels.
+        backward_flow: ``[b, 2, h, w]`` flow of frame 2 to frame 1.
         alpha: share of the flow's length that is allowed as error.
         beta: pixels that are always allowed as error.
 
@@ -80,11 +86,11 @@ def occlusion_masks(forward: Tensor, backward: Tensor, alpha: float = 0.01, beta
     Raises:
         ShapeError: the flows differ in shape or are not ``[b, 2, h, w]``.
     """
-    if forward.shape != backward.shape:
-        raise ShapeError(f"forward flow {tuple(forward.shape)} != backward flow {tuple(backward.shape)}")
-    allowed = alpha * (forward.norm(dim=1) + backward.norm(dim=1)) + beta
-    forward_gap = (forward + flow_warp(backward, forward)).norm(dim=1)
-    backward_gap = (backward + flow_warp(forward, backward)).norm(dim=1)
+    if forward_flow.shape != backward_flow.shape:
+        raise ShapeError(f"forward flow {tuple(forward_flow.shape)} != backward flow {tuple(backward_flow.shape)}")
+    allowed = alpha * (forward_flow.norm(dim=1) + backward_flow.norm(dim=1)) + beta
+    forward_gap = (forward_flow + flow_warp(backward_flow, forward_flow)).norm(dim=1)
+    backward_gap = (backward_flow + flow_warp(forward_flow, backward_flow)).norm(dim=1)
     return forward_gap > allowed, backward_gap > allowed
 
 
