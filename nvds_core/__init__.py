@@ -2,6 +2,7 @@
 
 from nvds_core import metrics, tto
 from nvds_core.checkpoints import load_state
+from nvds_core.flow.warp import flow_warp, occlusion_masks
 from nvds_core.models import create_model
 from nvds_core.stabilization.inference import stabilize_video
 from nvds_core.types import ConfigError, CoreError, DecodeError, PoseError, ShapeError, WeightsError
@@ -14,8 +15,10 @@ __all__ = [
     "ShapeError",
     "WeightsError",
     "create_model",
+    "flow_warp",
     "load_state",
     "metrics",
+    "occlusion_masks",
     "stabilize_video",
     "tto",
 ]
