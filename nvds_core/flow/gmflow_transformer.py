@@ -31,10 +31,10 @@ def bands(size: int, splits: int, *, shifted: bool) -> list[Band]:
     The released code rolls the map by half a window, cuts it, and forbids attention between what lay apart before
     (Swin's mask of -100, exp(-100) = 4e-44). That is attention within the pieces of the unrolled map that one gets by
     cutting at half a window, one and a half, and so on; so the map is cut there, and nothing is rolled or masked.
-    A window of one position has no half: it is not shifted.
+    A window of one position has no half, and one window has no neighbour: they are not shifted.
     """
     window = size // splits
-    half = window // 2 if shifted else 0
+    half = window // 2 if shifted and splits > 1 else 0
     if half == 0:
         return [Band(0, size, splits)]
     end = size - window + half

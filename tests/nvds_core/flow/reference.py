@@ -38,7 +38,7 @@ def rolled_attention(query: Tensor, key: Tensor, value: Tensor, splits: int, *, 
     """Swin's way: roll the maps, cut equal windows, add -100 between positions that were apart, roll back."""
     _, h, w, c = query.shape
     high, wide = h // splits, w // splits
-    up, left = (high // 2, wide // 2) if shifted else (0, 0)
+    up, left = (high // 2, wide // 2) if shifted and splits > 1 else (0, 0)
     query, key, value = (x.roll((-up, -left), dims=(1, 2)) for x in (query, key, value))
     y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
     # After the roll the last `up` rows are those that came from the top; likewise for columns.
