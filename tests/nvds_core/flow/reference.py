@@ -20,8 +20,8 @@ from tests.fill import fill
 @lru_cache(maxsize=2)
 def filled(name: str) -> GMFlow:
     """Network ``name`` with the weights of the golden data; do not change it."""
-    model = fill(create_model(name, pretrained=False))
-    with torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad():  # a test of gradients shares it
+        model = fill(create_model(name, pretrained=False))
         for key, value in model.state_dict().items():
             if key.startswith("transformer.") and ".norm" in key:
                 value.mul_(0.25)  # keeps the matching away from a hard arg-max, where float noise would show

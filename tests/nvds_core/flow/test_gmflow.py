@@ -221,10 +221,10 @@ def test_pictures_that_are_no_pair_are_refused() -> None:
 
 
 def test_gradients_reach_the_pictures() -> None:
-    img0, img1 = pictures(64, 64)
+    img0, img1 = pictures(32, 32)
     img0.requires_grad_()
-    filled("gmflow-refine")(img0, img1, bidirectional=True).abs().sum().backward()
+    filled("gmflow")(img0, img1).abs().sum().backward()
     assert img0.grad is not None
     assert bool(torch.isfinite(img0.grad).all())
     assert float(img0.grad.abs().max()) > 0
-    filled("gmflow-refine").zero_grad()
+    filled("gmflow").zero_grad()

@@ -80,6 +80,16 @@ def test_global_propagation_keeps_a_constant_flow_and_mixes_by_likeness() -> Non
     torch.testing.assert_close(propagate_globally(query, key, flow), expected, **EXACT)
 
 
+def test_gradients_go_through_local_matching_and_propagation() -> None:
+    feature0, feature1, flow = (features(1, 3, 2, 2, seed=s).requires_grad_() for s in (19, 20, 21))
+
+    def both(first: torch.Tensor, second: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        values = values.permute(0, 3, 1, 2)
+        return match_locally(first, second, radius=1), propagate_locally(first, second, values, radius=1)
+
+    assert torch.autograd.gradcheck(both, (feature0, feature1, flow))
+
+
 @pytest.mark.parametrize("factor", [4, 8])
 def test_upsampling_is_convex_in_the_nine_coarse_neighbours(factor: int) -> None:
     flow, weights = features(2, 2, 3, 4, seed=15), features(2, 9 * factor**2, 3, 4, seed=16)
