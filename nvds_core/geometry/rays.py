@@ -56,10 +56,6 @@ def sample(values_bchw: Tensor, place_b2hw: Tensor, *, sampling: Sampling = "exa
     size = place_b2hw.new_tensor([width, height]).view(1, 2, 1, 1)
     extent = size if sampling == "published-mask" else (size - 1).clamp_min(1)
     grid = (2.0 * place_b2hw / extent - 1.0).permute(0, 2, 3, 1).nan_to_num(-1.0, 3.0, -3.0)
-    exact = sampling == "exact"
     return F.grid_sample(
-        values_bchw,
-        grid.to(values_bchw.dtype),
-        padding_mode="border" if exact else "zeros",
-        align_corners=exact,
+        values_bchw, grid.to(values_bchw.dtype), padding_mode="border", align_corners=sampling == "exact"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from functools import cache
 
@@ -11,12 +10,10 @@ import torch
 from torch import Tensor
 
 from nvds_core.geometry.camera import flip_opengl, invert_pose, nearest_rotation, relative_pose
-from nvds_core.synthetic import Scene, make_scene
-from nvds_core.synthetic.flow import flow_between
-from nvds_core.synthetic.geometry import Surfaces, visible_surfaces
+from nvds_core.synthetic.still import ExactVideo, still_scene
 
 GOLDEN_CASES = ("exact_lateral", "noisy_lateral", "exact_forward", "rotation_pair")
-MOTIONS = {"sideways": (0.08, 0.0, 0.0), "diagonal": (0.05, 0.03, 0.05), "forward": (0.0, 0.0, 0.09)}
+MOTIONS = ("sideways", "diagonal", "forward")
 
 
 class GoldenCase:
@@ -50,43 +47,12 @@ class GoldenCase:
         return self.intrinsics[i], self.intrinsics[j], torch.from_numpy(pose)
 
 
-def still_scene(seed: int, motion: str, *, frames: int, size: tuple[int, int]) -> Scene:
-    """A synthetic room in which nothing moves but the camera, straight and with a slight turn."""
-    scene = make_scene(seed, frames=frames, size=size, kind="room").without_imaging()
-    steps = np.arange(frames)[:, None] * np.array(MOTIONS[motion])
-    first = scene.cam_from_world[0]
-    angle = 0.01 * np.arange(frames) * (motion != "forward")
-    turn = np.eye(3) + np.zeros((frames, 3, 3))
-    turn[:, 0, 0], turn[:, 0, 2], turn[:, 2, 0], turn[:, 2, 2] = (
-        np.cos(angle),
-        np.sin(angle),
-        -np.sin(angle),
-        np.cos(angle),
-    )
-    poses = np.concatenate([turn @ first[:, :3], turn @ (first[:, 3:] - steps[..., None])], axis=2)
-    still = tuple(dataclasses.replace(solid, world_from_object=solid.world_from_object[:1]) for solid in scene.solids)
-    lens = np.repeat(scene.intrinsics[:1], frames, axis=0)
-    return dataclasses.replace(scene, solids=still, cam_from_world=poses, intrinsics=lens)
-
-
-class StillVideo:
-    """Depth, and exact flow between any two frames, of a still scene."""
-
-    def __init__(self, seed: int, motion: str, *, frames: int = 5, size: tuple[int, int] = (96, 72)) -> None:
-        self.scene = still_scene(seed, motion, frames=frames, size=size)
-        self.surfaces: list[Surfaces] = [visible_surfaces(self.scene, frame) for frame in range(frames)]
-        self.depth = np.stack([surfaces.depth_map for surfaces in self.surfaces])
-
-    def flow(self, i: int, j: int) -> tuple[np.ndarray, np.ndarray]:
-        """Flow [2, h, w] from i to j and what of i is hidden in j."""
-        return flow_between(self.scene, i, j, self.surfaces[i], self.surfaces[j])
-
-    def cameras(self, i: int, j: int) -> tuple[Tensor, Tensor, Tensor]:
-        lens = torch.from_numpy(self.scene.intrinsics)
-        pose = relative_pose(self.scene.cam_from_world[i], self.scene.cam_from_world[j])
-        return lens[i : i + 1], lens[j : j + 1], torch.from_numpy(pose)[None]
-
-
 @cache
-def still_video(seed: int, motion: str) -> StillVideo:
-    return StillVideo(seed, motion)
+def still_video(seed: int, motion: str) -> ExactVideo:
+    return ExactVideo(still_scene(seed, motion, frames=5, size=(96, 72)))
+
+
+def cameras(video: ExactVideo, i: int, j: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Intrinsics of both frames and cam_j_from_cam_i, as batches of one."""
+    lens = torch.from_numpy(video.scene.intrinsics)
+    return lens[i : i + 1], lens[j : j + 1], torch.from_numpy(video.relative_pose(i, j))[None]

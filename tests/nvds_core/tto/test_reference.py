@@ -10,7 +10,7 @@ from torch import Tensor
 from nvds_core.synthetic.motion import rotation
 from nvds_core.tto import consistency_mask, pseudo_reference
 from nvds_core.types import ConfigError, ShapeError
-from tests.nvds_core.tto.cases import GOLDEN_CASES, MOTIONS, GoldenCase, still_video
+from tests.nvds_core.tto.cases import GOLDEN_CASES, MOTIONS, GoldenCase, cameras, still_video
 
 LENS = torch.tensor([[60.0, 50.0, 15.5, 11.5]], dtype=torch.float64)
 FORWARD = torch.tensor([[[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, -0.3]]], dtype=torch.float64)
@@ -111,12 +111,20 @@ def test_the_published_variant_agrees_with_the_released_code(golden, name):
         depth_j=torch.from_numpy(case["depth_pred"][case.j]),
         baseline_min=case.options["baseline_min"],
     )
-    mask = case["consistency_mask"]  # beyond it the original samples points outside the picture
-    known = mask & found.valid.numpy() & (case["pseudo"] < 50)
+    assert np.array_equal(found.valid.numpy(), case["mask_depth"])
+    known = found.valid.numpy() & (case["pseudo"] < 50)
     error = np.abs(found.depth.numpy()[known] / case["pseudo"][known] - 1)
     assert np.median(error) < 1e-4
     assert np.quantile(error, 0.99) < 2e-2
-    assert ((found.valid.numpy() & mask) != case["mask_rectified"]).mean() < 1e-3
+    mask = consistency_mask(case.flow, case.flow_back, sampling="published-mask")
+    assert np.array_equal((found.valid & mask).numpy(), case["mask_rectified"])
+
+
+@pytest.mark.parametrize("motion", ["still", "turning"])
+def test_a_camera_that_stays_in_its_place_gives_no_depth(motion):
+    video = still_video(3, motion)
+    flow, _ = video.flow(0, 3)
+    assert nothing(pseudo_reference(torch.from_numpy(flow)[None], *cameras(video, 0, 3)))
 
 
 @pytest.mark.parametrize("motion", MOTIONS)
@@ -124,7 +132,7 @@ def test_exact_flow_and_poses_give_the_true_depth(motion):
     video = still_video(3, motion)
     for i, j in ((0, 1), (1, 0), (0, 4), (4, 2)):
         flow, hidden = video.flow(i, j)
-        found = pseudo_reference(torch.from_numpy(flow)[None], *video.cameras(i, j))
+        found = pseudo_reference(torch.from_numpy(flow)[None], *cameras(video, i, j))
         seen = found.valid[0].numpy() & ~hidden
         assert seen.mean() > 0.5
         np.testing.assert_allclose(found.depth[0].numpy()[seen], video.depth[i][seen], rtol=1e-5)
