@@ -32,7 +32,7 @@ def still_scene(
 
     Args:
         motion: one of `MOTIONS`; ``turning`` only turns and ``still`` does not move at all.
-        speed: factor on distances and angles.
+        speed: factor on distances.
 
     Raises:
         ConfigError: unknown motion or kind.
@@ -40,9 +40,9 @@ def still_scene(
     if motion not in MOTIONS:
         raise ConfigError(f"motion {motion!r} is unknown; take one of {', '.join(MOTIONS)}")
     scene = make_scene(seed, frames=frames, size=size, kind=kind).without_imaging()
-    time = speed * np.arange(frames)
+    time = np.arange(frames)
     turn = TURN * time if motion not in ("forward", "still") else 0.0 * time
-    centres = time[:, None] * np.array(MOTIONS[motion])
+    centres = speed * time[:, None] * np.array(MOTIONS[motion])
     turns = np.swapaxes(rotation(turn), -1, -2)
     moves = pose(-(turns @ centres[..., None])[..., 0], turns)
     return dataclasses.replace(

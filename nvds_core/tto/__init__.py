@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from nvds_core.tto.alignment import Alignment, align_disparity
-from nvds_core.tto.finetune import TuneConfig, TuneResult, finetune
 from nvds_core.tto.fusion import FusedReference, fuse, fuse_frames
 from nvds_core.tto.masks import consistency_mask, keep_pairs, overlap
 from nvds_core.tto.material import TuneVideo, align_network, disparities
 from nvds_core.tto.pairs import pair_indices, training_pairs, unordered
 from nvds_core.tto.reference import PseudoReference, pseudo_reference
 from nvds_core.tto.status import TuneStatus, material_status
+from nvds_core.tto.tuning import TuneConfig, TuneResult, finetune
 
 __all__ = [
     "Alignment",

@@ -12,6 +12,7 @@ from torch import Tensor
 from nvds_core.types import CoreError, ShapeError
 
 FEWEST_POINTS = 20
+FLATTEST = 0.2
 FURTHEST = 50.0  # median depths; beyond it the affine disparity of these networks says nothing
 HUBER = 1.345  # standard deviations: 95 % efficient for normal errors (Huber 1964)
 MAD_TO_SIGMA = 1.4826
@@ -43,15 +44,17 @@ class Alignment:
         """Depth in `unit`. Its gradient does not vanish where the largest depth is reached, so that training can bring
         such pixels back."""
         inverse = self.scale * disparity + self.shift
-        held = inverse.clamp_min(1 / self.furthest)
-        return 1 / (inverse + (held - inverse).detach())
+        held = inverse.detach().clamp_min(1 / self.furthest)
+        return 1 / (held + (inverse - inverse.detach()))
 
 
 def align_disparity(disparity: NDArray, depth: NDArray, weight: NDArray | None = None, *, seed: int = 0) -> Alignment:
     """Fit 1 / depth ~ a disparity + b robustly, with a > 0, on points of a whole video.
 
     Half of the points may be wrong: lines through random pairs of points are judged by their median error, the best
-    is refined by weighted least squares with Huber's weights. If no line rises, a alone is fitted.
+    is refined by weighted least squares with Huber's weights. A network that sees near and far the wrong way round, or
+    not at all, gets a line with a fifth of the slope that would give its disparity the spread of the truth: it stays a
+    depth that training can move.
 
     Args:
         disparity: the network's, any shape.
@@ -78,8 +81,9 @@ def align_disparity(disparity: NDArray, depth: NDArray, weight: NDArray | None =
     unit = weighted_median(z, w)
     y = unit / z
     scale, shift = _refined(x, y, w, *_best_line(x, y, w, np.random.default_rng(seed)))
-    if not scale > 0:
-        scale, shift = weighted_median(y, w) / max(weighted_median(x, w), 1e-12), 0.0
+    least = FLATTEST * _spread(y, w) / max(_spread(x, w), 1e-12)
+    if not scale > least:
+        scale, shift = least or 1e-3, weighted_median(y, w) - least * weighted_median(x, w)
     spread = weighted_median(np.abs(scale * x + shift - y), w)
     return Alignment(float(scale), float(shift), float(unit), float(spread))
 
@@ -89,6 +93,11 @@ def weighted_median(values: Floats, weights: Floats) -> float:
     order = np.argsort(values, kind="stable")
     total = np.cumsum(weights[order])
     return float(values[order][np.searchsorted(total, 0.5 * total[-1])])
+
+
+def _spread(values: Floats, weights: Floats) -> float:
+    """Median absolute deviation from the median: half of the values may be wrong."""
+    return weighted_median(np.abs(values - weighted_median(values, weights)), weights)
 
 
 def _best_line(x: Floats, y: Floats, w: Floats, rng: np.random.Generator) -> tuple[float, float]:

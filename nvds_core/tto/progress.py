@@ -17,8 +17,8 @@ from nvds_core.types import CoreError
 
 if TYPE_CHECKING:
     from nvds_core.tto.alignment import Alignment
-    from nvds_core.tto.finetune import TuneConfig
     from nvds_core.tto.material import TuneVideo
+    from nvds_core.tto.tuning import TuneConfig
 
 PROGRESS_VERSION = 1
 

@@ -47,14 +47,19 @@ def test_points_without_weight_or_depth_do_not_count():
     assert found.scale / found.unit == pytest.approx(0.5, rel=1e-6)
 
 
-def test_the_scale_is_positive_whatever_the_points_say():
-    disparity, depth = made(5, 0.5, 0.1)
-    found = align_disparity(disparity.max() + 0.1 - disparity, depth)
+@pytest.mark.parametrize("disparity", ["wrong way round", "noise", "constant"])
+def test_a_network_that_does_not_see_depth_gets_a_flat_but_rising_line_through_the_middle(disparity):
+    truth, depth = made(5, 0.5, 0.1)
+    given = {
+        "wrong way round": truth.max() - truth,
+        "noise": np.random.default_rng(1).uniform(0, 1e-3, truth.size),
+        "constant": np.ones_like(truth),
+    }[disparity]
+    found = align_disparity(given, depth)
     assert found.scale > 0
-    assert found.shift == 0.0
-    flat = align_disparity(np.ones(50), np.linspace(1, 2, 50))
-    assert flat.scale > 0
-    assert np.isfinite(flat.scale)
+    back = found.depth(torch.from_numpy(given)).numpy() * found.unit
+    assert np.median(back) == pytest.approx(np.median(depth), rel=0.02)
+    assert np.quantile(back, 0.95) / np.quantile(back, 0.05) < 2
 
 
 def test_too_few_points_are_told_and_shapes_checked():

@@ -12,9 +12,9 @@ import torch
 from nvds_core.checkpoints import state_digest
 from nvds_core.models import create_model
 from nvds_core.tto import Alignment, TuneConfig, TuneVideo, align_network, disparities, finetune
-from nvds_core.tto.finetune import pair_loss, validation_loss
+from nvds_core.tto.tuning import pair_loss, validation_loss
 from nvds_core.types import ConfigError, CoreError, ShapeError
-from tests.nvds_core.tto.tuning import FRAMES, network, run, scene, video
+from tests.nvds_core.tto.small_video import FRAMES, SmallNetwork, network, run, scene, video
 
 FAST = TuneConfig(epochs=4, learning_rate=1e-2)
 
@@ -29,11 +29,12 @@ def test_both_methods_bring_the_network_nearer_to_the_truth(method):
     model, material = network(), video(method)
     alignment = align_network(model, material)
     before = relative_error(model, alignment)
-    config = TuneConfig(method=method, epochs=12, learning_rate=1e-2)
+    # The pictures of this video are noise, which a weight of points above 0.5 has the network ignore altogether.
+    config = TuneConfig(method=method, epochs=12, learning_rate=1e-2, point_weight=0.1)
     result = finetune(model, material, alignment, config)
     assert result.status == "ok"
     assert result.validation[result.best_epoch] == min(result.validation) < 0.7 * result.validation[0]
-    assert relative_error(model, alignment) < 0.7 * before
+    assert relative_error(model, alignment) < 0.3 * before
     assert len(result.training) == 12
     assert not model.training
 
@@ -55,19 +56,37 @@ def test_a_rate_that_diverges_is_refused_and_the_network_stays_as_it_was():
     assert state_digest(model) == before
 
 
+class Stumbling(SmallNetwork):
+    """Knows no answer, while it is trained, to batches with the given frame."""
+
+    def __init__(self, frame: torch.Tensor) -> None:
+        super().__init__()
+        self.bad = frame
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        stumbles = self.training and any(torch.equal(frame, self.bad) for frame in x)
+        return super().forward(x) * (torch.nan if stumbles else 1.0)
+
+
 def test_losses_that_are_no_numbers_skip_their_batch_and_nothing_else():
-    model, material = network(), video()
+    material = video()
+    model = Stumbling(material.frame(FRAMES - 1)).eval()
     alignment = align_network(model, material)
-    last = FRAMES - 1
-    unknown = torch.full_like(material.reference(last)[0], torch.nan)
-    bad = dataclasses.replace(
-        material, reference=lambda k: (unknown, torch.ones_like(unknown)) if k == last else material.reference(k)
-    )
-    config = TuneConfig(epochs=1, batch=1)
-    result = finetune(model, bad, alignment, config)
+    result = finetune(model, material, alignment, TuneConfig(epochs=1, batch=1, batch_norm="batch"))
     assert result.skipped == 1, "the pair (4, 5)"
     assert np.isfinite(result.training[0])
-    assert result.status == "diverged", "its validation loss cannot be known"
+    assert np.isfinite(result.validation[1])
+
+
+def test_a_video_whose_loss_is_no_number_is_left_alone():
+    model, material = network(), video()
+    before, alignment = state_digest(model), align_network(model, material)
+    unknown = torch.full_like(material.reference(0)[0], torch.nan)
+    result = finetune(
+        model, dataclasses.replace(material, reference=lambda k: (unknown, torch.ones_like(unknown))), alignment, FAST
+    )
+    assert (result.status, result.training) == ("diverged", ())
+    assert state_digest(model) == before
 
 
 def test_no_epochs_change_nothing():
@@ -89,7 +108,7 @@ def test_a_run_cut_between_epochs_ends_with_the_same_bits(tmp_path):
 def test_a_run_killed_in_the_middle_ends_with_the_same_bits(tmp_path, kill_at):
     config = dataclasses.replace(FAST, batch_norm="batch")
     path = tmp_path / "progress.pt"
-    command = [sys.executable, "-m", "tests.nvds_core.tto.tuning", str(path), str(kill_at)]
+    command = [sys.executable, "-m", "tests.nvds_core.tto.small_video", str(path), str(kill_at)]
     killed = subprocess.run(command, capture_output=True, timeout=300)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert path.is_file() == (kill_at > 20), "the second kill comes after the first epoch"

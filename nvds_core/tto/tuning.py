@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -156,7 +156,7 @@ def _one_epoch(
     total, number = 0.0, 0
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.seed * 1_000_003 + epoch)
-        for pairs in _batches(video.pairs, config.pairs_at_once, torch.randperm(len(video.pairs)).tolist()):
+        for pairs in _shuffled(video.pairs, config):
             depth = _depth_of(network, video, alignment, pairs, device)
             loss = pair_loss(depth, video, pairs, alignment, config, device)
             if not torch.isfinite(loss):
@@ -170,11 +170,22 @@ def _one_epoch(
     state.training.append(total / number if number else math.nan)
 
 
-def _batches(
-    pairs: tuple[tuple[int, int], ...], size: int, order: list[int] | range
-) -> Iterator[list[tuple[int, int]]]:
-    for start in range(0, len(pairs), size):
-        yield [pairs[k] for k in order[start : start + size]]
+def _shuffled(pairs: tuple[tuple[int, int], ...], config: TuneConfig) -> list[list[tuple[int, int]]]:
+    """The batches of an epoch, from torch's generator.
+
+    CVD draws its pairs at random. Those of the pseudo reference method are a chain through the video: it is cut at
+    random into runs, whose neighbours share frames, so that three pairs cost four frames instead of six.
+    """
+    size = config.pairs_at_once
+    if config.method == "cvd":
+        return _batches([pairs[k] for k in torch.randperm(len(pairs)).tolist()], size)
+    cut = int(torch.randint(min(size, len(pairs)), ()))
+    runs = [list(pairs[:cut])] * (cut > 0) + _batches(pairs[cut:], size)
+    return [runs[k] for k in torch.randperm(len(runs)).tolist()]
+
+
+def _batches(pairs: Sequence[tuple[int, int]], size: int) -> list[list[tuple[int, int]]]:
+    return [list(pairs[start : start + size]) for start in range(0, len(pairs), size)]
 
 
 def _depth_of(
@@ -220,7 +231,7 @@ def validation_loss(
     maps = torch.stack(list(disparities(network, video, batch=config.pairs_at_once, device=device)))
     depth = alignment.depth(maps)
     total = 0.0
-    for pairs in _batches(video.pairs, config.pairs_at_once, range(len(video.pairs))):
+    for pairs in _batches(video.pairs, config.pairs_at_once):
         total += float(pair_loss(depth, video, pairs, alignment, config, device)) * len(pairs)
     return total / len(video.pairs)
 
