@@ -30,14 +30,14 @@ def test_the_camera_moves_as_it_is_told_in_its_first_axes():
         video = ExactVideo(still_scene(5, motion, frames=3, size=SIZE, speed=0.5))
         pose = video.relative_pose(0, 2)
         np.testing.assert_allclose(-pose[:, :3].T @ pose[:, 3], np.array(step), atol=1e-12)
-        assert (pose[0, 2] == 0) == (motion in ("forward", "still"))
+        assert (abs(pose[0, 2]) < 1e-12) == (motion in ("forward", "still"))
 
 
 def test_nothing_moves_under_a_still_camera():
     for kind in ("people", "tabletop"):
         clip = render(still_scene(4, "still", frames=3, size=SIZE, kind=kind))
         assert np.array_equal(clip.rgb[0], clip.rgb[2])
-        assert not clip.flow_to_next.any()
+        assert np.abs(clip.flow_to_next).max() < 1e-9
 
 
 def test_unknown_motions_are_refused():
