@@ -19,7 +19,9 @@ from storage import canonical_json
 from tasks.flow_fields import FlowConfig
 from tasks.frames import FramesConfig
 from tasks.initial import PredictorConfig
+from tasks.memory import LimitsConfig
 from tasks.publish import PublishConfig
+from tasks.score import ScoreConfig
 from tasks.stabilize import StabilizerConfig
 
 Keep = Literal["results", "all"]
@@ -31,15 +33,17 @@ class RunConfig:
     """What is done to every video, one branch per step.
 
     ``keep`` says what stays beside the results: nothing, or the intermediates, which make a second run with other
-    settings of a late step cheap.
+    settings of a late step cheap. ``limits`` bounds what the machine gives and changes no result.
     """
 
     frames: FramesConfig = field(default_factory=FramesConfig)
     predictor: PredictorConfig = field(default_factory=PredictorConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
     stabilizer: StabilizerConfig = field(default_factory=StabilizerConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
     publish: PublishConfig = field(default_factory=PublishConfig)
     keep: Keep = "results"
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested mapping, as in a YAML file."""

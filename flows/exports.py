@@ -91,7 +91,7 @@ def result_text(record: dict[str, Any]) -> str:
     """The lines of ``result.txt``: sum over pairs, that divided by the frames, and the frames."""
     lines = []
     for result, title in NVDS_TITLES.items():
-        if result in record["opw"]:
+        if result in (record["opw"] or {}):
             total, frames = record["opw"][result]["total"], record["frames"]
             lines += [f"{'*' * 10}{title}{'*' * 10}", f"all:{total},mean:{total / frames},frames:{frames}"]
     return "\n".join(lines)

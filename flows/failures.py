@@ -6,18 +6,14 @@ import logging
 import traceback
 from typing import Any
 
-import cv2
-import torch
-
 from nvds_core.types import CoreError
 from storage import StorageError
 from storage.errors import reason_of
-from tasks.workers import release_memory
+from tasks.memory import is_memory_error, release_memory
 from tasks.workspace import public_text
 
 log = logging.getLogger("nvds")
 
-MEMORY_WORDS = ("can't allocate memory", "out of memory", "insufficient memory")
 MESSAGE_LENGTH = 2000
 ORCHESTRATOR_MODULES = {"httpx", "httpcore", "prefect"}
 
@@ -43,15 +39,8 @@ def reason_for(error: BaseException) -> str:
     """The slug of an error; "internal" for what is a bug of ours or of a library."""
     if isinstance(error, CoreError | StorageError):
         return error.reason
-    if _is_memory(error):
+    if is_memory_error(error):
         return "memory"
     if type(error).__module__.split(".")[0] in ORCHESTRATOR_MODULES:
         return "orchestrator"
     return reason_of(error) if isinstance(error, OSError) else "internal"
-
-
-def _is_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    # these two libraries report exhausted memory of the CPU by words only
-    return isinstance(error, RuntimeError | cv2.error) and any(word in str(error).lower() for word in MEMORY_WORDS)

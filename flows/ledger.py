@@ -43,8 +43,8 @@ class Outcome:
 
     @property
     def opw(self) -> dict[str, float]:
-        """Mean OPW by result."""
-        if self.record is None:
+        """Mean OPW by result; nothing where it was not measured."""
+        if self.record is None or self.record["opw"] is None:
             return {}
         return {name: float(values["mean"]) for name, values in self.record["opw"].items()}
 
@@ -184,7 +184,7 @@ def _score_rows(outcome: Outcome, now: datetime) -> list[dict[str, Any]]:
     assert record is not None
     rows = []
     pairs = record["frames"] - len(record["cuts"]) - 1  # no pair crosses a cut
-    for name, values in record["opw"].items():
+    for name, values in (record["opw"] or {}).items():
         rows.append(
             {
                 "video_id": outcome.video.video_id,

@@ -26,13 +26,16 @@ from tasks.workspace import Workspace, public_text
 
 @dataclass(frozen=True)
 class VideoRefs:
-    """Names of everything one video goes through; they follow from its content and the settings alone."""
+    """Names of everything one video goes through; they follow from its content and the settings alone.
+
+    Without a score there is no flow either; without a stabiliser nothing is stabilised.
+    """
 
     frames: ArtifactRef
     initial: ArtifactRef
-    flow: ArtifactRef
+    flow: ArtifactRef | None
     stabilized: ArtifactRef | None
-    scores: ArtifactRef
+    scores: ArtifactRef | None
     published: ArtifactRef
     inputs: ScoreInputs
 
@@ -75,10 +78,10 @@ def refs_of(video: VideoRef, config: RunConfig) -> VideoRefs:
     predictor = workers.predictor(config.predictor.name)
     frames = frames_ref(video, config.frames, predictor.short_side, predictor.multiple)
     initial = initial_ref(frames, config.predictor)
-    flow = flow_ref(frames, config.flow)
+    flow = flow_ref(frames, config.flow) if config.score.name != "none" else None
     stabilized = None if config.stabilizer.name == "none" else stabilized_ref(frames, initial, config.stabilizer)
     inputs = ScoreInputs(frames, flow, initial, stabilized, config.stabilizer.passes)
-    scores = scores_ref(inputs)
+    scores = scores_ref(inputs) if config.score.name != "none" else None
     return VideoRefs(frames, initial, flow, stabilized, scores, published_ref(inputs, scores, config.publish), inputs)
 
 
@@ -117,7 +120,8 @@ def _check_settings(config: RunConfig) -> None:
     """Find out before the first video is read what would fail for all of them."""
     require_checkpoints((config.predictor.name, config.stabilizer.name, config.flow.name))
     predictor = workers.predictor(config.predictor.name)
-    workers.flow(config.flow.name)
+    if config.score.name != "none":
+        workers.flow(config.flow.name)
     if config.stabilizer.name != "none":
         workers.stabilizer(config.stabilizer.name)
     inference_size((1920, 1080), config.frames.size, short_side=predictor.short_side, multiple=predictor.multiple)
@@ -125,6 +129,8 @@ def _check_settings(config: RunConfig) -> None:
 
 def _without_pairs(record: dict[str, Any]) -> dict[str, Any]:
     """A record whose size does not grow with the number of frames: a plan holds thousands."""
+    if record["opw"] is None:
+        return record
     opw = {
         name: {key: value for key, value in scores.items() if key != "pairs"} for name, scores in record["opw"].items()
     }

@@ -11,6 +11,7 @@ from typing import Any
 from flows.config import RunConfig, build
 from flows.discreet import discreet_flow
 from flows.failures import explain
+from flows.lanes import beside, lane, side_by_side
 from flows.ledger import Ledger, Outcome, summarize
 from flows.planning import Plan, VideoRefs, plan_run, refs_of
 from flows.reporting import Reporter, current_reporter, reporting
@@ -24,10 +25,11 @@ from tasks.publish import find_published, publish_video
 from tasks.score import score_video
 from tasks.sources import cost
 from tasks.stabilize import stabilize
-from tasks.workers import predictor
+from tasks.workers import flow_on_device, predictor
 from tasks.workspace import StepResult, Workspace, make_workspace
 
 SHARD_VIDEOS = 16  # a shard is what a worker takes in one go, and what is reported as one unit
+STEPS = ("frames", "initial", "flow", "stabilized", "scores", "published")
 DAMAGED = ("format", "incomplete")  # an intermediate that cannot be read: made anew by the next run
 log = logging.getLogger("nvds")
 
@@ -82,27 +84,31 @@ def run_plan(plan: Plan, workspace: Workspace, config: RunConfig) -> dict[str, A
 def process_shard(workspace: Workspace, shard: ShardSpec, config: RunConfig) -> list[Outcome]:
     """Take every video of one shard to a stable volume; a bad one never stops its neighbours."""
     outcomes = []
-    for video in shard.videos:
-        outcomes.append(process_video(workspace, video, config))
-        current_reporter().video(outcomes[-1])
+
+    def work(video: VideoRef) -> Outcome:
+        return process_video(workspace, video, config)
+
+    for outcome in side_by_side(work, shard.videos, config.limits.videos):
+        outcomes.append(outcome)
+        current_reporter().video(outcome)
     return outcomes
 
 
 def process_video(workspace: Workspace, video: VideoRef, config: RunConfig) -> Outcome:
     """Run one video through all steps; whatever goes wrong becomes a failed outcome that names the step."""
     started = time.perf_counter()
-    step, refs, record = "plan", None, None
-    done: list[tuple[str, StepResult]] = []
+    refs, record = None, None
+    steps = _Steps()
     failure: dict[str, Any] = {}
     try:
         refs = refs_of(video, config)
-        for step, call in _chain(workspace, video, refs, config):
-            done.append((step, result_of(call())))
+        _take_all(steps, workspace, video, refs, config)
+        steps.raise_first()
         record = find_published(workspace.out, video, refs.published)
         if record is None:
             raise StorageError(f"{video.video_id}: published, but its record is not there", reason="storage")
     except Exception as error:
-        failure = explain(video.video_id, step, error)
+        failure = explain(video.video_id, steps.failed or steps.last or "plan", error)
     if refs is not None and (failure.get("reason") in DAMAGED or (not failure and config.keep == "results")):
         _discard(workspace, video, refs)
     return Outcome(
@@ -111,26 +117,67 @@ def process_video(workspace: Workspace, video: VideoRef, config: RunConfig) -> O
         key=refs.published.key if refs else None,
         seconds=time.perf_counter() - started,
         record=record,
-        steps=tuple(done),
+        steps=steps.results,
         **failure,
     )
 
 
-def _chain(
-    workspace: Workspace, video: VideoRef, refs: VideoRefs, config: RunConfig
-) -> list[tuple[str, Callable[[], StepReturn]]]:
-    """The tasks of one video in order, by step."""
-    model = predictor(config.predictor.name)
+def _take_all(steps: _Steps, workspace: Workspace, video: VideoRef, refs: VideoRefs, config: RunConfig) -> None:
+    """All steps of one video. Flow runs beside the networks; neighbouring videos use the other lanes meanwhile."""
+    model, limits = predictor(config.predictor.name), config.limits
     described = {"config": config.to_dict()}
-    chain: list[tuple[str, Callable[[], StepReturn]]] = [
-        ("frames", lambda: extract_frames(workspace, video, config.frames, model.short_side, model.multiple)),
-        ("initial", lambda: predict_initial(workspace, refs.frames, config.predictor)),
-        ("flow", lambda: estimate_flow(workspace, refs.frames, config.flow)),
-        ("stabilized", lambda: stabilize(workspace, refs.frames, refs.initial, config.stabilizer)),
-        ("scores", lambda: score_video(workspace, refs.inputs)),
-        ("published", lambda: publish_video(workspace, video, refs.inputs, refs.scores, config.publish, described)),
-    ]
-    return [(step, call) for step, call in chain if step != "stabilized" or refs.stabilized is not None]
+
+    def flow() -> None:
+        if refs.flow is not None:
+            with lane("device" if flow_on_device(config.flow.name) else "flow"):
+                steps.take("flow", lambda: estimate_flow(workspace, refs.frames, config.flow, limits))
+
+    with lane("decode"):
+        steps.take("frames", lambda: extract_frames(workspace, video, config.frames, model.short_side, model.multiple))
+    with beside(flow), lane("device"):
+        steps.take("initial", lambda: predict_initial(workspace, refs.frames, config.predictor, limits))
+        if refs.stabilized is not None:
+            steps.take("stabilized", lambda: stabilize(workspace, refs.frames, refs.initial, config.stabilizer, limits))
+    with lane("finish"):
+        if refs.scores is not None:
+            steps.take("scores", lambda: score_video(workspace, refs.inputs))
+        steps.take(
+            "published", lambda: publish_video(workspace, video, refs.inputs, refs.scores, config.publish, described)
+        )
+
+
+class _Steps:
+    """What became of the steps of one video, from whichever thread; after an error no further step begins."""
+
+    def __init__(self) -> None:
+        self._done: dict[str, StepResult] = {}
+        self._errors: dict[str, Exception] = {}
+
+    def take(self, step: str, call: Callable[[], StepReturn]) -> None:
+        if self._errors:
+            return
+        try:
+            self._done[step] = result_of(call())
+        except Exception as error:
+            self._errors[step] = error
+
+    @property
+    def failed(self) -> str | None:
+        """The first failed step in the order of the pipeline, whatever happened first."""
+        return next((step for step in STEPS if step in self._errors), None)
+
+    @property
+    def last(self) -> str | None:
+        return next((step for step in reversed(STEPS) if step in self._done), None)
+
+    @property
+    def results(self) -> tuple[tuple[str, StepResult], ...]:
+        """Steps that came to their end, in the order of the pipeline."""
+        return tuple((step, self._done[step]) for step in STEPS if step in self._done)
+
+    def raise_first(self) -> None:
+        if self.failed is not None:
+            raise self._errors[self.failed]
 
 
 class _Collector:

@@ -98,8 +98,9 @@ def describe(outcome: Outcome) -> str:
     if outcome.status == "failed":
         return f"{name}: FAILED at {outcome.step} ({outcome.reason}): {outcome.message}"
     scores = " ".join(f"{key} {value:.4f}" for key, value in outcome.opw.items())
+    scores = f"OPW {scores}" if scores else "not scored"
     frames = outcome.record["frames"] if outcome.record else 0
-    return f"{name}: {frames} frames in {outcome.seconds:.1f} s, OPW {scores}"
+    return f"{name}: {frames} frames in {outcome.seconds:.1f} s, {scores}"
 
 
 _SILENT = Silent()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -14,10 +14,11 @@ from prefect import task
 from nvds_core.sizes import SizeConfig, inference_size
 from nvds_core.stabilization import prepare_rgb
 from nvds_core.types import ConfigError, CoreError, DecodeError
-from nvds_core.video import CutConfig, CutDetector, content_digest, open_video
+from nvds_core.video import CutConfig, CutDetector, Frame, content_digest, open_video
 from storage import ArraySpec, ArtifactRef, ArtifactStore, VideoRef, artifact_key, open_arrays, write_arrays
 from storage.locations import is_local, remove_tree, stage
 from tasks.caching import TASK_OPTIONS, StepReturn, produce
+from tasks.streams import Prefetch, WriteBehind
 from tasks.workspace import Workspace, public_text
 
 STEP, VERSION = "frames", 1
@@ -26,6 +27,7 @@ STEP, VERSION = "frames", 1
 # point over -0.5..1.5 keeps it to 1.5e-5, a tenth of the tolerance of the golden files, at half the size of float32.
 CODE_SCALE, CODE_OFFSET = 32768.0, 0.5
 BLOCK_BYTES = 64 * 2**20  # of float64 pictures handed out at once; large pictures come in shorter blocks
+BEHIND = 8  # frames that wait to be written
 
 
 @dataclass(frozen=True)
@@ -96,14 +98,25 @@ def _decode(source: Path, folder: Path, config: FramesConfig, short_side: int, m
         }
         detector = CutDetector(config.cuts)
         with write_arrays(folder, specs, {}) as arrays:
-            for frame in reader:
-                arrays.write("rgb", frame.index, encode_unit(prepare_rgb(frame.rgb, size))[None])
-                arrays.write("time", frame.index, np.array([frame.time_s]))
-                detector.push(frame.rgb)
+            with (
+                Prefetch(reader) as decoded,
+                Prefetch(_coded(decoded, size)) as coded,
+                WriteBehind(arrays.write, 2 * BEHIND) as output,
+            ):
+                for frame, code in coded:
+                    output.put("rgb", frame.index, code[None])
+                    output.put("time", frame.index, np.array([frame.time_s]))
+                    detector.push(frame.rgb)
             if reader.decoded == 0:
                 raise DecodeError(f"{source}: no frame could be decoded; check it with 'nvds probe'", reason="empty")
             arrays.attributes.update(source=asdict(reader.info), cuts=detector.finish(), warnings=reader.warnings)
     return reader.decoded
+
+
+def _coded(frames: Iterable[Frame], size: tuple[int, int]) -> Iterator[tuple[Frame, NDArray[np.uint16]]]:
+    """Each frame with its picture at inference size in fixed point."""
+    for frame in frames:
+        yield frame, encode_unit(prepare_rgb(frame.rgb, size))
 
 
 class FrameArtifact:

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from prefect import task
 from prefect.states import Completed
 
 from nvds_core.stabilization.mixing import mix_passes
-from storage import ArtifactRef, VideoRef, VolumeWriter, artifact_key, open_arrays, read_record, write_record
+from storage import (
+    ArrayReader,
+    ArtifactRef,
+    VideoRef,
+    VolumeWriter,
+    artifact_key,
+    open_arrays,
+    read_record,
+    write_record,
+)
 from storage.locations import is_local, join, local_path, publish_tree
 from storage.volumes import Encoding
 from tasks.caching import TASK_OPTIONS, StepReturn
 from tasks.frames import FrameArtifact
 from tasks.score import ScoreInputs, read_scores, result_readers
+from tasks.streams import Prefetch, WriteBehind
 from tasks.workspace import StepResult, Workspace, public_text
 
 STEP, VERSION = "published", 1
@@ -31,7 +43,7 @@ class PublishConfig:
     encoding: Encoding = "uint16"
 
 
-def published_ref(inputs: ScoreInputs, scores: ArtifactRef, config: PublishConfig) -> ArtifactRef:
+def published_ref(inputs: ScoreInputs, scores: ArtifactRef | None, config: PublishConfig) -> ArtifactRef:
     """The name of a published volume; a video is done if its record carries this key."""
     return ArtifactRef(STEP, artifact_key(STEP, VERSION, inputs, scores, config))
 
@@ -52,7 +64,7 @@ def publish_video(
     workspace: Workspace,
     video: VideoRef,
     inputs: ScoreInputs,
-    scores: ArtifactRef,
+    scores: ArtifactRef | None,
     config: PublishConfig,
     described: Mapping[str, Any],
 ) -> StepReturn:
@@ -69,7 +81,7 @@ def publish_video(
     # with the video's id, as the same content may be there under two names
     volume = ArtifactRef("volume", artifact_key("volume", VERSION, ref, video.video_id))
     if store.find(volume) is None:
-        score = read_scores(workspace, scores)
+        score = _unscored(pictures, inputs) if scores is None else read_scores(workspace, scores)
         about = _about(workspace, video, inputs, scores, pictures, score, described)
         with store.create(volume) as folder:
             _write(workspace, inputs, pictures, score["choices"], folder, config, about)
@@ -79,17 +91,23 @@ def publish_video(
     return StepResult(ref, False, time.perf_counter() - started, pictures.frames)
 
 
+def _unscored(pictures: FrameArtifact, inputs: ScoreInputs) -> dict[str, Any]:
+    """What stands in the place of scores: nothing was measured, and every scene takes the mean of both passes."""
+    choice = "mean" if len(inputs.passes) == 2 else None
+    return {"protocol": None, "choices": [choice] * len(pictures.scenes), "opw": None}
+
+
 def _about(
     workspace: Workspace,
     video: VideoRef,
     inputs: ScoreInputs,
-    scores: ArtifactRef,
+    scores: ArtifactRef | None,
     pictures: FrameArtifact,
     score: Mapping[str, Any],
     described: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What record and volume say about themselves."""
-    made_by: dict[str, Any] = {"stabilizer": None}
+    made_by: dict[str, Any] = {"stabilizer": None, "flow": None}
     refs = {"initial": inputs.initial, "flow": inputs.flow, "stabilized": inputs.stabilized}
     for ref in filter(None, refs.values()):
         made_by |= open_arrays(workspace.store.path(ref) / "arrays").attributes
@@ -145,10 +163,20 @@ def _write(
         attributes=about,
         time=pictures.times,
     ) as volume:
-        for (start, stop), choice in zip(pictures.scenes, choices, strict=True):
-            for first, last in pictures.ranges(start, stop, BLOCK):
-                maps = {name: source.read(name, first, last) for name, source in sources.items()}
-                if both:
-                    maps["mix"] = mix_passes(choice, maps["forward"], maps["backward"])
+        blocks = _blocks(sources, pictures, choices, both=both)
+        with Prefetch(blocks) as read, WriteBehind(volume.write) as output:
+            for first, maps in read:
                 for name, block in maps.items():
-                    volume.write(name, first, block)
+                    output.put(name, first, block)
+
+
+def _blocks(
+    sources: Mapping[str, ArrayReader], pictures: FrameArtifact, choices: list[Any], *, both: bool
+) -> Iterator[tuple[int, dict[str, NDArray[np.float32]]]]:
+    """(first frame, maps by result) of the whole video, the mix made by each scene's choice."""
+    for (start, stop), choice in zip(pictures.scenes, choices, strict=True):
+        for first, last in pictures.ranges(start, stop, BLOCK):
+            maps = {name: source.read(name, first, last) for name, source in sources.items()}
+            if both:
+                maps["mix"] = mix_passes(choice, maps["forward"], maps["backward"])
+            yield first, maps

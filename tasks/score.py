@@ -5,32 +5,43 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from prefect import task
+from torch import Tensor
 
 from nvds_core.metrics import OpwResult, join_opw
 from nvds_core.metrics.passes import PassOpw
 from nvds_core.stabilization.mixing import Choice, choose_mix, mix_passes
 from storage import ArrayReader, ArtifactRef, artifact_key, open_arrays
 from storage.locations import read_json, write_json_atomic
+from tasks import workers
 from tasks.caching import TASK_OPTIONS, StepReturn, produce
 from tasks.frames import FrameArtifact
+from tasks.streams import Prefetch
+from tasks.transfer import Uploaded, Uploader
 from tasks.workspace import Workspace
 
 STEP, VERSION = "scores", 1
 PROTOCOL = "nvds"
-BLOCK = 16
+BLOCK = 8
+AHEAD = 8  # frames that wait to be scored
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """``nvds``: OPW as published, which also chooses the mix. ``none``: no flow, no score, and the mix is the mean."""
+
+    name: Literal["nvds", "none"] = "nvds"
 
 
 @dataclass(frozen=True)
 class ScoreInputs:
-    """The artifacts a score is made of; ``stabilized`` is None without a stabiliser."""
+    """The artifacts a score is made of: ``stabilized`` is None without a stabiliser, ``flow`` without a score."""
 
     frames: ArtifactRef
-    flow: ArtifactRef
+    flow: ArtifactRef | None
     initial: ArtifactRef
     stabilized: ArtifactRef | None
     passes: tuple[str, ...]
@@ -89,10 +100,9 @@ def _score_scene(
     both = len(inputs.passes) == 2
     names = ("initial", *inputs.passes, *(("mean",) if both else ()))
     scorer = PassOpw(names, ("backward",) if both else ())
-    for rgb, maps, flow in _scene_frames(workspace, pictures, inputs, start, stop):
-        if both:
-            maps["mean"] = mix_passes("mean", maps["forward"], maps["backward"])
-        scorer.push(rgb, maps, *flow)
+    with Prefetch(_scene_frames(workspace, pictures, inputs, start, stop), AHEAD) as frames:
+        for frame in frames:
+            scorer.push(*frame.ready())
     scored = scorer.results()
     if not both:
         return scored, None
@@ -101,19 +111,35 @@ def _score_scene(
     return {**scored, "backward": in_own_order, "mix": scored[choice]}, choice
 
 
-Flow = tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]
+@dataclass(frozen=True)
+class _Frame:
+    """What the score of one frame reads, on its way to the device: RGB in 0..255, disparity by result, flow."""
+
+    rgb: Uploaded
+    maps: dict[str, Uploaded]
+    flow: tuple[Uploaded, Uploaded] | None
+
+    def ready(self) -> tuple[Tensor, dict[str, Tensor], Tensor | None, Tensor | None]:
+        """Arguments of `PassOpw.push`."""
+        to_previous, to_next = (None, None) if self.flow is None else (field.ready() for field in self.flow)
+        return self.rgb.ready(), {name: values.ready() for name, values in self.maps.items()}, to_previous, to_next
 
 
 def _scene_frames(
     workspace: Workspace, pictures: FrameArtifact, inputs: ScoreInputs, start: int, stop: int
-) -> Iterator[tuple[NDArray[np.float32], dict[str, NDArray[np.float32]], Flow]]:
-    """RGB in 0..255, disparity by result, and flow (to previous, from previous) of every frame of a scene."""
+) -> Iterator[_Frame]:
+    """Every frame of a scene; the first has no flow."""
+    assert inputs.flow is not None, "a score needs flow"
     flow = open_arrays(workspace.store.path(inputs.flow) / "arrays")
     sources = result_readers(workspace, inputs)
+    upload = Uploader(workers.device())
     for first, block in pictures.blocks(start, stop, BLOCK):
         last = first + len(block)
         maps = {name: source.read(name, first, last) for name, source in sources.items()}
-        to_previous, to_next = flow.read("to_previous", first, last), flow.read("to_next", first, last)
+        if len(inputs.passes) == 2:
+            maps["mean"] = mix_passes("mean", maps["forward"], maps["backward"])
+        fields = [flow.read(name, first, last) for name in ("to_previous", "to_next")]
         for i, picture in enumerate(block):
-            pair: Flow = (None, None) if first + i == start else (to_previous[i], to_next[i])
-            yield (picture * 255).astype(np.float32), {name: values[i] for name, values in maps.items()}, pair
+            pair = None if first + i == start else (upload(fields[0][i]), upload(fields[1][i]))
+            rgb = upload((picture * 255).astype(np.float32))
+            yield _Frame(rgb, {name: upload(values[i]) for name, values in maps.items()}, pair)

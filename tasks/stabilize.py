@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prefect import task
-from torch import Tensor
 
 from nvds_core.predictors.base import finite
 from nvds_core.stabilization import prepare_frame, quantize_disparity, stabilize_stream
@@ -16,18 +15,25 @@ from storage import ArrayReader, ArraySpec, ArtifactRef, artifact_key, open_arra
 from tasks import workers
 from tasks.caching import TASK_OPTIONS, StepReturn, produce
 from tasks.frames import FrameArtifact
+from tasks.memory import LimitsConfig
+from tasks.precision import Precision, computing
+from tasks.streams import Prefetch, WriteBehind
+from tasks.transfer import Uploaded, Uploader
 from tasks.workspace import Workspace
 
 STEP, VERSION = "stabilized", 1
-BLOCK = 16
+BLOCK = 8
+AHEAD = 8  # prepared frames that wait for the network
+BEHIND = 8  # results that wait to be written
 
 
 @dataclass(frozen=True)
 class StabilizerConfig:
-    """Which stabiliser (``none`` leaves the initial disparity as the only result) and which passes."""
+    """Which stabiliser (``none`` leaves the initial disparity alone), which passes, and how it computes."""
 
     name: str = "nvds-tiny"
     direction: Direction = "both"
+    precision: Precision = "fp32"
 
     @property
     def passes(self) -> tuple[str, ...]:
@@ -43,30 +49,43 @@ def stabilized_ref(frames: ArtifactRef, initial: ArtifactRef, config: Stabilizer
 
 
 @task(name="stabilize", task_run_name="stabilize {initial.key}", tags=["gpu"], **TASK_OPTIONS)
-def stabilize(workspace: Workspace, frames: ArtifactRef, initial: ArtifactRef, config: StabilizerConfig) -> StepReturn:
+def stabilize(
+    workspace: Workspace,
+    frames: ArtifactRef,
+    initial: ArtifactRef,
+    config: StabilizerConfig,
+    limits: LimitsConfig | None = None,
+) -> StepReturn:
     """Write the stabilised disparity of one video, in forward time order; windows never cross a cut."""
 
     def make(folder: Path) -> int:
         pictures = FrameArtifact(workspace.store, frames)
         disparity = open_arrays(workspace.store.path(initial) / "arrays")
         model, digest = workers.stabilizer(config.name)
+        device = workers.device()
         spec = ArraySpec(shape=(pictures.frames, pictures.height, pictures.width), dtype="float32")
-        specs = dict.fromkeys(config.passes, spec)
-        with write_arrays(folder / "arrays", specs, {"stabilizer": digest}) as arrays:
+        with (
+            write_arrays(folder / "arrays", dict.fromkeys(config.passes, spec), {"stabilizer": digest}) as arrays,
+            WriteBehind(arrays.write, len(config.passes) * BEHIND) as output,
+            computing(config.precision, device),
+        ):
             for start, stop in pictures.scenes:
-                inputs = _inputs(pictures, disparity, start, stop)
-                results = stabilize_stream(model, inputs, direction=config.direction, device=workers.device())
-                for index, result in enumerate(results, start=start):
-                    for name in config.passes:
-                        arrays.write(name, index, finite(getattr(result, name)[None], config.name))
+                with Prefetch(_inputs(pictures, disparity, start, stop, Uploader(device)), AHEAD) as inputs:
+                    ready = (frame.ready() for frame in inputs)
+                    results = stabilize_stream(model, ready, direction=config.direction, device=device)
+                    for index, result in enumerate(results, start=start):
+                        for name in config.passes:
+                            output.put(name, index, finite(getattr(result, name)[None], config.name))
         return pictures.frames
 
     return produce(workspace, stabilized_ref(frames, initial, config), make)
 
 
-def _inputs(pictures: FrameArtifact, disparity: ArrayReader, start: int, stop: int) -> Iterator[Tensor]:
+def _inputs(
+    pictures: FrameArtifact, disparity: ArrayReader, start: int, stop: int, upload: Uploader
+) -> Iterator[Uploaded]:
     """Network inputs of one scene; the disparity goes through 16 bits per frame, as published."""
     for first, block in pictures.blocks(start, stop, BLOCK):
         maps = disparity.read("initial", first, first + len(block))
         for picture, frame in zip(block, maps, strict=True):
-            yield prepare_frame(picture, quantize_disparity(frame))
+            yield upload(prepare_frame(picture, quantize_disparity(frame)))

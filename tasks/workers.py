@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 from functools import lru_cache
 
@@ -14,6 +13,9 @@ from nvds_core.models import create_model
 from nvds_core.predictors.base import Predictor, create_predictor
 from nvds_core.stabilization import NvdsNetwork
 from nvds_core.types import ConfigError
+
+# Peak of DPT-Large in fp32 with some room; the smaller networks take less.
+BYTES_PER_PIXEL = 4096
 
 # Two threads that ask for a model at once must not load it twice.
 _LOADING = threading.RLock()
@@ -44,11 +46,14 @@ def flow(name: str) -> FlowEstimator:
         return _flow(name)
 
 
-def release_memory() -> None:
-    """Give back what a failed step held, so that the next video has the room."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+def flow_on_device(name: str) -> bool:
+    """Whether a flow estimator is a network on this process's device, so that it takes turns with the others there."""
+    return getattr(flow(name), "device", None) is not None
+
+
+def bytes_per_pixel(model: object) -> int:
+    """Memory that a network takes per pixel of a batch: what it states itself, or a cautious estimate."""
+    return int(getattr(model, "bytes_per_pixel", BYTES_PER_PIXEL))
 
 
 @lru_cache(maxsize=2)
