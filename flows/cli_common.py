@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import typer
 
@@ -30,6 +31,30 @@ def clear_errors(code: int = NOTHING_STARTED, interrupted: str = "interrupted") 
             raise
         typer.echo(f"nvds: {_one_line(error)}", err=True)
         raise typer.Exit(code) from None
+
+
+class _LogLines(logging.Handler):
+    """Records as plain lines on standard error, wherever that leads at the time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from storage.errors import redact
+
+        with suppress(OSError):  # a closed terminal must not end a run of many hours
+            typer.echo(redact(self.format(record)), err=True)
+
+
+@contextmanager
+def shown_log() -> Iterator[None]:
+    """Show what the program logs while the block runs: which weights were loaded, smaller batches, retries."""
+    logger, handler = logging.getLogger("nvds"), _LogLines()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def _stopped_by(error: BaseException | None) -> int | None:

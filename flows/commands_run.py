@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli_common import ALL_GOOD, SOME_FAILED, clear_errors
+from flows.cli_common import ALL_GOOD, SOME_FAILED, clear_errors, shown_log
 
 if TYPE_CHECKING:
     from flows.config import RunConfig
@@ -111,7 +111,8 @@ def _run(
             if outcome.status == "failed":
                 failures.setdefault(str(outcome.reason), example(public_text(outcome.video.uri), outcome.message))
 
-    with clear_errors(code=SOME_FAILED, interrupted=stopped), reporting(Report()):
+    # the log only now: what cannot start is one line
+    with clear_errors(code=SOME_FAILED, interrupted=stopped), shown_log(), reporting(Report()):
         summary = execute(job)
     if not job.plan.pending:
         readable = "readable " if job.plan.unreadable else ""

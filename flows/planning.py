@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +60,14 @@ class Plan:
     """``done`` holds the records of finished videos by video id (OPW without the single pairs); the rest is pending.
 
     ``duplicates`` are sources of the same name and content as one of ``videos``, whose result serves them too.
+    ``digests`` name the networks and their weights by their part in the run.
     """
 
     videos: tuple[VideoRef, ...]
     done: dict[str, dict[str, Any]]
     unreadable: tuple[Unreadable, ...]
     duplicates: tuple[VideoRef, ...]
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def pending(self) -> list[VideoRef]:
@@ -93,7 +95,7 @@ def plan_run(inputs: Sequence[str], workspace: Workspace, config: RunConfig) -> 
         WeightsError: weights that are missing or damaged.
         StorageError: the output cannot be reached.
     """
-    _check_settings(config)
+    digests = _load_models(config)
     inputs = [inputs] if isinstance(inputs, str) else inputs
     memo = DigestMemo(Path(workspace.work) / "digests.json")
     videos: dict[str, VideoRef] = {}
@@ -113,18 +115,18 @@ def plan_run(inputs: Sequence[str], workspace: Workspace, config: RunConfig) -> 
         if record is not None:
             done[video.video_id] = _without_pairs(record)
     memo.save()
-    return Plan(tuple(videos.values()), done, tuple(refused), tuple(duplicates))
+    return Plan(tuple(videos.values()), done, tuple(refused), tuple(duplicates), digests)
 
 
-def _check_settings(config: RunConfig) -> None:
-    """Find out before the first video is read what would fail for all of them."""
-    require_checkpoints((config.predictor.name, config.stabilizer.name, config.flow.name))
+def _load_models(config: RunConfig) -> dict[str, str]:
+    """Find out before the first video is read what would fail for all of them; returns the digests of the networks."""
+    flow = config.flow.name if config.score.name != "none" else None
+    stabilizer = config.stabilizer.name if config.stabilizer.name != "none" else None
+    require_checkpoints(name for name in (config.predictor.name, stabilizer, flow) if name is not None)
+    digests = workers.digests(config.predictor.name, stabilizer, flow)
     predictor = workers.predictor(config.predictor.name)
-    if config.score.name != "none":
-        workers.flow(config.flow.name)
-    if config.stabilizer.name != "none":
-        workers.stabilizer(config.stabilizer.name)
     inference_size((1920, 1080), config.frames.size, short_side=predictor.short_side, multiple=predictor.multiple)
+    return digests
 
 
 def _without_pairs(record: dict[str, Any]) -> dict[str, Any]:

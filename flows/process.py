@@ -62,6 +62,8 @@ def run_plan(plan: Plan, workspace: Workspace, config: RunConfig) -> dict[str, A
     """
     _tidy(workspace)
     write_bytes_atomic(join(workspace.out, "runs", workspace.run_id, "config.yaml"), config.to_yaml().encode())
+    for part, digest in plan.digests.items():
+        log.info("%s: %s", part, digest)
     reporter = current_reporter()
     with Ledger(workspace) as ledger:
         collector = _Collector(ledger, reporter)

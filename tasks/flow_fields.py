@@ -39,8 +39,8 @@ class FlowConfig:
 
 
 def flow_ref(frames: ArtifactRef, config: FlowConfig) -> ArtifactRef:
-    """The name of the flow: frames, estimator and its settings."""
-    return ArtifactRef(STEP, artifact_key(STEP, VERSION, frames, config, workers.flow(config.name).digest))
+    """The name of the flow: frames, estimator by its digest (its name may hold a path), precision."""
+    return ArtifactRef(STEP, artifact_key(STEP, VERSION, frames, config.precision, workers.flow(config.name).digest))
 
 
 @task(name="estimate-flow", task_run_name="estimate-flow {frames.key}", **TASK_OPTIONS)

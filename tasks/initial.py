@@ -29,8 +29,12 @@ class PredictorConfig:
 
 
 def initial_ref(frames: ArtifactRef, config: PredictorConfig) -> ArtifactRef:
-    """The name of the initial disparity: frames, predictor and its weights."""
-    return ArtifactRef(STEP, artifact_key(STEP, VERSION, frames, config, workers.predictor(config.name).digest))
+    """The name of the initial disparity: frames, predictor with its weights, precision.
+
+    The predictor enters by its digest alone, as its name may hold a path.
+    """
+    digest = workers.predictor(config.name).digest
+    return ArtifactRef(STEP, artifact_key(STEP, VERSION, frames, config.precision, digest))
 
 
 @task(name="predict-initial", task_run_name="predict-initial {frames.key}", tags=["gpu"], **TASK_OPTIONS)

@@ -126,7 +126,7 @@ class Batches:
         fitting = max(1, budget // max(1, item_bytes))
         self.size = most if fitting >= most else 1 << (fitting.bit_length() - 1)
         if self.size < most:
-            log.warning("%s: batches of %d, as %.2f GB of memory may be used", what, self.size, budget / 1e9)
+            log.info("%s: batches of %d, as %.2f GB of memory may be used", what, self.size, budget / 1e9)
 
     def map(self, compute: Callable[[Any], R], items: Any) -> Iterator[R]:
         """``compute`` of consecutive parts of `items` (array, tensor or list); one that does not fit is halved.

@@ -51,6 +51,16 @@ def flow_on_device(name: str) -> bool:
     return getattr(flow(name), "device", None) is not None
 
 
+def digests(predictor_name: str, stabilizer_name: str | None, flow_name: str | None) -> dict[str, str]:
+    """Digest of each network of a run by its part in it; they are loaded for it if they are not yet."""
+    found = {"predictor": predictor(predictor_name).digest}
+    if stabilizer_name is not None:
+        found["stabilizer"] = f"{stabilizer_name}:{stabilizer(stabilizer_name)[1]}"
+    if flow_name is not None:
+        found["flow"] = flow(flow_name).digest
+    return found
+
+
 def bytes_per_pixel(model: object) -> int:
     """Memory that a network takes per pixel of a batch: what it states itself, or a cautious estimate."""
     return int(getattr(model, "bytes_per_pixel", BYTES_PER_PIXEL))

@@ -57,6 +57,11 @@ def test_a_video_is_done_only_if_its_record_carries_the_wanted_key(tmp_path):
         ({"stabilizer__direction": "forward"}, {"frames", "initial", "flow"}),
         ({"flow__name": "dis-medium"}, {"frames", "initial", "stabilized"}),
         ({"frames__limit": 5}, set()),
+        ({"predictor__precision": "bf16"}, {"frames", "flow"}),
+        ({"stabilizer__precision": "bf16"}, {"frames", "initial", "flow"}),
+        ({"flow__precision": "bf16"}, {"frames", "initial", "stabilized"}),
+        ({"score__name": "none"}, {"frames", "initial", "stabilized"}),
+        ({"limits__max_memory": "2G"}, {"frames", "initial", "flow", "stabilized", "scores", "published"}),
         ({"keep": "all"}, {"frames", "initial", "flow", "stabilized", "scores", "published"}),
     ],
 )
@@ -129,6 +134,22 @@ def test_an_output_of_another_format_is_left_alone(tmp_path):
     (tmp_path / "out" / "nvds-store.json").write_text(json.dumps({"format": "nvds-store", "format_version": 99}))
     with pytest.raises(StorageError, match="99"):
         workspace_in(tmp_path)
+
+
+def test_without_a_score_neither_flow_nor_scores_have_a_name_and_no_flow_is_loaded(tmp_path):
+    config = changed(score__name="none", flow__name="nope")
+    refs = refs_of(video_of(clip(tmp_path / "v.mp4", 2)), config)
+    assert (refs.flow, refs.scores) == (None, None)
+    assert len(refs.intermediates) == 3
+    plan = plan_run([str(tmp_path / "v.mp4")], workspace_in(tmp_path), config)
+    assert sorted(plan.digests) == ["predictor", "stabilizer"]
+
+
+def test_a_plan_names_the_networks_by_digest(tmp_path):
+    digests = plan_run([str(clip(tmp_path / "v.mp4", 2))], workspace_in(tmp_path), CONFIG).digests
+    assert list(digests) == ["predictor", "stabilizer", "flow"]
+    assert digests["predictor"].startswith("tiny:")
+    assert digests["stabilizer"].startswith("nvds-tiny:")
 
 
 def test_passes_follow_from_the_settings():

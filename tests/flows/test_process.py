@@ -18,6 +18,7 @@ from prefect.flows import load_flow_from_entrypoint
 import flows.process as process
 from flows.process import process_dataset, process_video
 from flows.reporting import Lines, describe
+from flows.results import video_rows
 from nvds_core.types import DecodeError
 from storage import StorageError, VideoRef, open_volume
 from storage.tables import latest, read
@@ -97,6 +98,35 @@ def test_another_direction_computes_only_the_later_steps_and_replaces_the_volume
     assert len(os.listdir(runs.out / "videos")) == 2
 
 
+def test_one_video_at_a_time_gives_the_same_volumes_as_several(runs, tmp_path):
+    summary, watched = run(runs.inputs, tmp_path / "out", limits={"videos": 1, "max_memory": "1G"})
+    assert digests(tmp_path / "out") == runs.digests
+    assert summary["opw"] == runs.first["opw"]
+    order = [outcome.video.name for outcome in watched.outcomes]
+    assert order == [outcome.video.name for outcome in runs.first_watched.outcomes], "told of in the order of the plan"
+
+
+def test_without_a_score_there_is_no_flow_and_the_mix_is_the_mean(runs, tmp_path):
+    out = tmp_path / "out"
+    settings = {"score": {"name": "none"}, "publish": {"encoding": "float32"}}
+    summary, watched = run(runs.inputs, out, **settings)
+    assert (summary["done"], summary["failed"]) == (2, 2)
+    assert summary["opw"] == dict.fromkeys(("initial", "forward", "backward", "mix"))
+    outcome = watched.named("two")
+    assert [step for step, _ in outcome.steps] == ["frames", "initial", "stabilized", "published"]
+    assert describe(outcome).endswith("not scored")
+    record = outcome.record
+    assert record["opw"] is None
+    assert (record["opw_protocol"], record["mix_choices"], record["weights"]["flow"]) == (None, ["mean", "mean"], None)
+    volume = open_volume(out / "videos" / outcome.video.video_id)
+    maps = {name: volume.read(name) for name in volume.results}
+    assert (maps["mix"] == (maps["forward"] + maps["backward"]) / 2).all()
+    again, _ = run(runs.inputs, out, **settings)
+    assert (again["done"], again["cached"]) == (2, 2)
+    row = next(row for row in video_rows(str(out)) if row["video_id"] == outcome.video.video_id)
+    assert (row["status"], row["mix"], row["flow"]) == ("done", None, None)
+
+
 def test_results_alone_are_kept_unless_asked_otherwise_and_lost_rows_come_back(runs, tmp_path):
     out = tmp_path / "out"
     summary, _ = run(runs.inputs, out)
@@ -134,6 +164,20 @@ def test_whatever_a_step_raises_becomes_a_failed_outcome(tmp_path, monkeypatch, 
     outcome = process_video(make_workspace(str(tmp_path / "out")), video, process.RunConfig())
     assert (outcome.status, outcome.step, outcome.reason) == ("failed", step, reason)
     assert "\n" not in describe(outcome)
+
+
+def test_of_two_steps_that_fail_side_by_side_the_first_in_the_order_of_the_pipeline_is_named(tmp_path, monkeypatch):
+    def fails(*arguments: object) -> object:
+        raise DecodeError("either", reason="decode")
+
+    monkeypatch.setattr(process, "extract_frames", lambda *arguments: SimpleNamespace(cached=False))
+    for name in ("predict_initial", "estimate_flow"):
+        monkeypatch.setattr(process, name, fails)
+    video = VideoRef("v-0123456789", "/in/v.mp4", "0" * 64, "file", "v")
+    for _ in range(5):
+        outcome = process_video(make_workspace(str(tmp_path / "out")), video, process.RunConfig())
+        assert (outcome.step, outcome.reason) == ("initial", "decode")
+        assert [step for step, _ in outcome.steps] == ["frames"]
 
 
 def test_models_that_vanish_in_the_middle_fail_the_video_and_not_the_run(tmp_path, monkeypatch):

@@ -20,10 +20,11 @@ CPU = torch.device("cpu")
 class Hungry:
     """A predictor whose memory holds `fits` pictures; disparity is the first channel."""
 
-    name, digest, short_side, multiple = "hungry", "hungry:0", 64, 32
+    name, short_side, multiple = "hungry", 64, 32
 
     def __init__(self, fits: int, error: type[Exception]) -> None:
         self.fits, self.error = fits, error
+        self.digest = f"hungry:{fits}"
         self.tried: list[int] = []
 
     def predict(self, unit_rgb: np.ndarray) -> np.ndarray:
