@@ -149,14 +149,17 @@ def _take_all(steps: _Steps, workspace: Workspace, video: VideoRef, refs: VideoR
 
 
 class _Steps:
-    """What became of the steps of one video, from whichever thread; after an error no further step begins."""
+    """What became of the steps of one video, from whichever thread.
+
+    A step does not begin after an error of an earlier one, so that the first failed step does not depend on timing.
+    """
 
     def __init__(self) -> None:
         self._done: dict[str, StepResult] = {}
         self._errors: dict[str, Exception] = {}
 
     def take(self, step: str, call: Callable[[], StepReturn]) -> None:
-        if self._errors:
+        if any(earlier in self._errors for earlier in STEPS[: STEPS.index(step)]):
             return
         try:
             self._done[step] = result_of(call())
