@@ -93,13 +93,9 @@ def _run(
         from flows.launch import execute, prepare
         from flows.reporting import Lines, reporting
         from flows.results import example
-        from nvds_core.weights_cache import installed_digests
         from tasks.workspace import public_text
 
         job = prepare(inputs, out, settings, limit=limit, run_id=run_id)
-        models = (settings.predictor.name, settings.stabilizer.name, settings.flow.name)
-        for name, (file, digest) in installed_digests(models).items():
-            typer.echo(f"weights of {name}: {file}, sha256 {digest}", err=True)
 
     failures: dict[str, str] = {}
 

@@ -15,6 +15,7 @@ from flows.lanes import beside, lane, side_by_side
 from flows.ledger import Ledger, Outcome, summarize
 from flows.planning import Plan, VideoRefs, plan_run, refs_of
 from flows.reporting import Reporter, current_reporter, reporting
+from nvds_core.weights_cache import installed_digests
 from storage import ShardSpec, StorageError, VideoRef, plan_shards
 from storage.locations import is_local, join, local_path, sweep_leftovers, write_bytes_atomic, write_json_atomic
 from tasks.caching import StepReturn, result_of
@@ -62,8 +63,7 @@ def run_plan(plan: Plan, workspace: Workspace, config: RunConfig) -> dict[str, A
     """
     _tidy(workspace)
     write_bytes_atomic(join(workspace.out, "runs", workspace.run_id, "config.yaml"), config.to_yaml().encode())
-    for part, digest in plan.digests.items():
-        log.info("%s: %s", part, digest)
+    _log_networks(plan, config)
     reporter = current_reporter()
     with Ledger(workspace) as ledger:
         collector = _Collector(ledger, reporter)
@@ -206,6 +206,15 @@ class _Collector:
 
     def finish(self) -> None:
         self._reporter.finish()
+
+
+def _log_networks(plan: Plan, config: RunConfig) -> None:
+    """Which networks with which weights a run is made of, as a line each."""
+    names = {"predictor": config.predictor.name, "stabilizer": config.stabilizer.name, "flow": config.flow.name}
+    files = installed_digests(names[part] for part in plan.digests) if plan.pending else {}
+    for part, digest in plan.digests.items() if plan.pending else ():
+        file, sha256 = files.get(names[part], (None, None))
+        log.info("%s %s%s", part, digest, f" (weights {file}, sha256 {sha256})" if file else "")
 
 
 def _settled(plan: Plan) -> Iterator[Outcome]:
