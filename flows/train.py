@@ -1,4 +1,4 @@
-"""Train the bundled models again: render the scenes, train the predictor, train the stabiliser on its outputs."""
+"""Train the bundled models again: render the scenes, train the predictor, then the stabiliser on its outputs, twice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 
 from nvds_core.training.data import SetConfig, render_set
 from nvds_core.training.loop import Progress
-from nvds_core.training.recipe import Recipe, export_weights, train_predictor, train_stabilizer
+from nvds_core.training.recipe import Recipe, export_weights, steady_stabilizer, train_predictor, train_stabilizer
 from nvds_core.types import ConfigError
 
 STAGES = ("all", "predictor", "stabilizer")
@@ -32,8 +32,10 @@ def scaled(recipe: Recipe, share: float) -> Recipe:
         recipe,
         predictor_set=replace(recipe.predictor_set, scenes=part(recipe.predictor_set.scenes)),
         stabilizer_set=replace(recipe.stabilizer_set, scenes=part(recipe.stabilizer_set.scenes)),
+        steady_set=replace(recipe.steady_set, scenes=part(recipe.steady_set.scenes)),
         predictor_loop=replace(recipe.predictor_loop, steps=part(recipe.predictor_loop.steps)),
         stabilizer_loop=replace(recipe.stabilizer_loop, steps=part(recipe.stabilizer_loop.steps)),
+        steady_loop=replace(recipe.steady_loop, steps=part(recipe.steady_loop.steps)),
     )
 
 
@@ -61,11 +63,28 @@ def fit_predictor(recipe: Recipe, data: str, out: str, device: str) -> str:
 
 @task(name="train-stabilizer", **OPTIONS)
 def fit_stabilizer(recipe: Recipe, data: str, predictor_weights: str, out: str, device: str) -> str:
-    """Train `nvds-tiny` on the float16 predictor that users get, and write its weights."""
+    """Train `nvds-tiny` for the first time, on the float16 predictor that users get, and write its weights."""
     model = train_stabilizer(
         recipe,
         Path(data),
         Path(predictor_weights),
+        Path(out) / "checkpoints" / "nvds-tiny-first.pt",
+        torch.device(device),
+        _progress("nvds-tiny, first"),
+    )
+    path = Path(out) / "weights" / "nvds-tiny-first.safetensors"
+    export_weights(model, path, recipe)
+    return str(path)
+
+
+@task(name="steady-stabilizer", **OPTIONS)
+def fit_steady(recipe: Recipe, data: str, predictor_weights: str, first_weights: str, out: str, device: str) -> str:
+    """Go on with `nvds-tiny` for steadiness, and write its final weights."""
+    model = steady_stabilizer(
+        recipe,
+        Path(data),
+        Path(predictor_weights),
+        Path(first_weights),
         Path(out) / "checkpoints" / "nvds-tiny.pt",
         torch.device(device),
         _progress("nvds-tiny"),
@@ -106,7 +125,9 @@ def train_models(
         if not Path(weights["tiny"]).is_file():
             raise ConfigError(f"{weights['tiny']} is absent; train the predictor first (--stage predictor)")
         data = render_scenes(recipe.stabilizer_set, sets, workers)
-        weights["nvds-tiny"] = fit_stabilizer(recipe, data, weights["tiny"], out, device)
+        first = fit_stabilizer(recipe, data, weights["tiny"], out, device)
+        data = render_scenes(recipe.steady_set, sets, workers)
+        weights["nvds-tiny"] = fit_steady(recipe, data, weights["tiny"], first, out, device)
     create_markdown_artifact("\n".join(f"- {name}: `{path}`" for name, path in weights.items()), key="weights")
     return weights
 

@@ -1,4 +1,4 @@
-"""The recipe of the bundled weights: data, steps and seeds of both models, and the two stages that follow it."""
+"""The recipe of the bundled weights: data, steps and seeds of both models, and the three stages that follow it."""
 
 from __future__ import annotations
 
@@ -34,6 +34,24 @@ class Recipe:
         default_factory=lambda: LoopConfig(steps=2400, learning_rate=1e-3, warmup=60, checkpoint_every=50, seed=2)
     )
     losses: StabilizerLossConfig = field(default_factory=StabilizerLossConfig)
+    steady_set: SetConfig = field(default_factory=lambda: SetConfig(3_000_000, 1500, 8))
+    steady_batch: int = 4
+    steady_loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(
+            steps=1000, learning_rate=4e-4, warmup=20, ema=0.99, checkpoint_every=50, seed=3
+        )
+    )
+    steady_losses: StabilizerLossConfig = field(
+        default_factory=lambda: StabilizerLossConfig(
+            clip_frames=7,
+            crop=(128, 96),
+            temporal_weight=3.0,
+            frame_normal_weight=5.0,
+            temporal_ramp=(-1.0, 0.0),
+            small_until=0.0,
+            perturbed_truth=0.3,
+        )
+    )
 
 
 def train_predictor(
@@ -59,8 +77,6 @@ def train_stabilizer(
     stop_after: int | None = None,
 ) -> NvdsNetwork:
     """Train `nvds-tiny` on the rendered set in ``data``; the predictor with the given weights makes its input."""
-    predictor = load_weights(TinyPredictor(), predictor_weights).eval()
-    predictor.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     torch.manual_seed(recipe.stabilizer_loop.seed)
     model = nvds_tiny()
     last = model.Stabilizer.AO.adapt_conv[3]
@@ -69,11 +85,37 @@ def train_stabilizer(
     nn.init.normal_(last.weight, std=0.1)  # one output channel: the fan-out rule would make it far too large
     nn.init.ones_(last.bias)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    predictor = _flickering_predictor(predictor_weights, device)
     step = stabilizer_step(open_set(data), predictor, recipe.stabilizer_batch, recipe.losses, device)
     train(
         model, step, recipe.stabilizer_loop, checkpoint=checkpoint, device=device, report=report, stop_after=stop_after
     )
     return model
+
+
+def steady_stabilizer(
+    recipe: Recipe,
+    data: Path,
+    predictor_weights: Path,
+    first_weights: Path,
+    checkpoint: Path,
+    device: torch.device,
+    report: Report,
+    stop_after: int | None = None,
+) -> NvdsNetwork:
+    """Go on with ``first_weights`` of `train_stabilizer`, now mostly for steadiness, on longer clips at full size."""
+    model = nvds_tiny()
+    load_weights(model, first_weights)
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    predictor = _flickering_predictor(predictor_weights, device)
+    step = stabilizer_step(open_set(data), predictor, recipe.steady_batch, recipe.steady_losses, device)
+    train(model, step, recipe.steady_loop, checkpoint=checkpoint, device=device, report=report, stop_after=stop_after)
+    return model
+
+
+def _flickering_predictor(weights: Path, device: torch.device) -> nn.Module:
+    predictor = load_weights(TinyPredictor(), weights).eval()
+    return predictor.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def export_weights(model: nn.Module, path: Path, recipe: Recipe) -> None:

@@ -12,10 +12,8 @@ from torch import Tensor, nn
 from nvds_core.stabilization.network import REFERENCES, NvdsNetwork, normalize_rgb
 from nvds_core.training.augment import chance, flicker, photometric, uniform, unit_range
 from nvds_core.training.loop import StepFunction
-from nvds_core.training.losses import spatial_loss, temporal_loss
+from nvds_core.training.losses import frame_normal_loss, spatial_loss, temporal_loss
 from nvds_core.training.predictor import predictor_input
-
-CLIP_FRAMES = 5  # gives three targets: one at a scene's start and two with full windows
 
 
 @dataclass(frozen=True)
@@ -25,10 +23,15 @@ class StabilizerLossConfig:
     ``perturbed_truth`` of the clips show disturbed truth, the others the predictor's own output, of which
     ``extra_flicker`` is disturbed further. Clean disparity is never an input. The temporal term grows from nothing
     within ``temporal_ramp`` of the training: from the start it would teach a constant, which never flickers. Up to
-    ``small_until`` of the training, clips have half their resolution, for a quarter of the cost.
+    ``small_until`` of the training, clips have half their resolution, for a quarter of the cost. Clips are
+    ``clip_frames`` long, the first two of which are references only; ``crop`` (width, height) cuts a random part out
+    of them after the predictor has seen the whole frames.
     """
 
+    clip_frames: int = 5
+    crop: tuple[int, int] | None = None
     temporal_weight: float = 3.0
+    frame_normal_weight: float = 0.0
     temporal_ramp: tuple[float, float] = (0.1, 0.4)
     gradient_weight: float = 0.5
     small_until: float = 0.75
@@ -46,24 +49,30 @@ def stabilizer_step(
         assert isinstance(model, NvdsNetwork)
         small = progress < config.small_until
         picks = torch.randint(scenes, (batch,), generator=g).numpy()
-        first = int(torch.randint(length - CLIP_FRAMES + 1, (1,), generator=g))
+        first = int(torch.randint(length - config.clip_frames + 1, (1,), generator=g))
         clip = {}
         for name, array in data.items():
-            stop = first + CLIP_FRAMES - length + array.shape[1]  # flow has one row less than there are frames
+            stop = first + config.clip_frames - length + array.shape[1]  # flow has one row less than there are frames
             clip[name] = torch.from_numpy(array[picks, first:stop]).to(device)
         rgb, truth, flow, visible = _arrange(clip, g)
         if small:
             rgb, truth, flow, visible = _halved(rgb, truth, flow, visible)
         rgb = photometric(rgb, g)
         noisy = _flickering_input(predictor, rgb, truth, config, g)
+        if config.crop is not None:
+            rgb, truth, noisy, flow, visible = _cropped(config.crop, rgb, truth, noisy, flow, visible, g)
         frames = torch.cat([normalize_rgb(rgb), noisy[:, :, None]], dim=2)
         disparity = stabilize_clip(model, frames)
         start = REFERENCES - 1
-        weight = config.temporal_weight * ramp(progress, *config.temporal_ramp)
-        return {
+        growth = ramp(progress, *config.temporal_ramp)
+        motion = (flow[:, start:], visible[:, start:])
+        losses = {
             "spatial": spatial_loss(disparity, truth[:, start:], gradient_weight=config.gradient_weight),
-            "temporal": weight * temporal_loss(disparity, flow[:, start:], visible[:, start:]),
+            "temporal": growth * config.temporal_weight * temporal_loss(disparity, *motion),
         }
+        if config.frame_normal_weight > 0:
+            losses["frame_normal"] = growth * config.frame_normal_weight * frame_normal_loss(F.relu(disparity), *motion)
+        return losses
 
     return step
 
@@ -113,6 +122,24 @@ def _halved(rgb: Tensor, truth: Tensor, flow: Tensor, visible: Tensor) -> tuple[
 
     whole = pool(visible.float()[:, :, None])[:, :, 0] > 0.99
     return pool(rgb), pool(truth[:, :, None])[:, :, 0], pool(flow) / 2, whole
+
+
+def _cropped(
+    size: tuple[int, int], rgb: Tensor, truth: Tensor, noisy: Tensor, flow: Tensor, visible: Tensor, g: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The same random part of all maps; pixels whose counterpart lies outside it are no longer visible."""
+    width, height = size
+    y = int(torch.randint(truth.shape[-2] - height + 1, (1,), generator=g))
+    x = int(torch.randint(truth.shape[-1] - width + 1, (1,), generator=g))
+
+    def cut(m: Tensor) -> Tensor:
+        return m[..., y : y + height, x : x + width]
+
+    flow = cut(flow)
+    rows = torch.arange(height, device=flow.device).view(-1, 1) + flow[:, :, 1]
+    columns = torch.arange(width, device=flow.device) + flow[:, :, 0]
+    inside = (rows >= 0) & (rows <= height - 1) & (columns >= 0) & (columns <= width - 1)
+    return cut(rgb), cut(truth), unit_range(cut(noisy)), flow, cut(visible) & inside
 
 
 @torch.no_grad()

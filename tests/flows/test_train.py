@@ -19,10 +19,14 @@ SMALL = replace(
     WHOLE,
     predictor_set=SetConfig(1_000_000, 2, 1, width=64, height=64, flow=False),
     stabilizer_set=SetConfig(2_000_000, 2, 5, width=64, height=64),
+    steady_set=SetConfig(3_000_000, 2, 7, width=64, height=64),
     predictor_batch=1,
     stabilizer_batch=1,
     predictor_loop=replace(WHOLE.predictor_loop, steps=2, log_every=1),
     stabilizer_loop=replace(WHOLE.stabilizer_loop, steps=2, log_every=1),
+    steady_batch=1,
+    steady_loop=replace(WHOLE.steady_loop, steps=2, log_every=1),
+    steady_losses=replace(WHOLE.steady_losses, crop=(48, 32)),
 )
 
 
@@ -32,7 +36,15 @@ def test_training_writes_weights_that_load_and_a_second_call_trains_nothing(
 ) -> None:
     monkeypatch.setattr(train, "Recipe", lambda: SMALL)
     paths = train.train_models(str(tmp_path), device="cpu", workers=1)
-    assert "nvds-tiny: step 2/2" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "nvds-tiny, first: step 2/2" in said
+    assert "nvds-tiny: step 2/2" in said
+    first_stage, last_stage = (
+        load_weights(create_model("nvds-tiny", pretrained=False), tmp_path / "weights" / f"{name}.safetensors")
+        for name in ("nvds-tiny-first", "nvds-tiny")
+    )
+    moved = [float((a - b).abs().max()) for a, b in zip(first_stage.parameters(), last_stage.parameters(), strict=True)]
+    assert 0 < max(moved) < 0.01  # the last stage goes on from the first
     first = {name: Path(path).read_bytes() for name, path in paths.items()}
     for name, path in paths.items():
         model = load_weights(create_model(name, pretrained=False), Path(path))
@@ -59,4 +71,8 @@ def test_unknown_stages_and_shares_are_refused(tmp_path: Path) -> None:
 
 
 def test_training_seeds_are_not_those_of_tests_tables_and_the_demo() -> None:
-    assert min(WHOLE.predictor_set.first_seed, WHOLE.stabilizer_set.first_seed) >= 1_000_000
+    sets = (WHOLE.predictor_set, WHOLE.stabilizer_set, WHOLE.steady_set)
+    assert min(s.first_seed for s in sets) >= 1_000_000
+    assert len({seed for s in sets for seed in range(s.first_seed, s.first_seed + s.scenes)}) == sum(
+        s.scenes for s in sets
+    )

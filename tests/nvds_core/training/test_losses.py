@@ -5,7 +5,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from nvds_core.training.losses import ANCHOR_WEIGHT, canonical, fit, gradient_loss, spatial_loss, temporal_loss
+from nvds_core.metrics import opw_video
+from nvds_core.training.losses import (
+    ANCHOR_WEIGHT,
+    canonical,
+    fit,
+    frame_normal_loss,
+    gradient_loss,
+    spatial_loss,
+    temporal_loss,
+)
 from tests.nvds_core.training.clips import STEP, sliding_disparity
 
 
@@ -151,3 +160,37 @@ def test_shrinking_the_disparity_does_not_lower_the_temporal_loss() -> None:
     flow, visible = flow_and_visibility(disparity)
     loss, shrunk = (float(temporal_loss(s * disparity, flow, visible)) for s in (1.0, 0.05))
     assert shrunk == pytest.approx(loss, rel=1e-3)
+
+
+def test_frames_that_follow_their_flow_up_to_scale_and_shift_have_no_frame_normal_loss() -> None:
+    disparity = sliding_disparity()
+    flow, visible = flow_and_visibility(disparity)
+    still = torch.zeros_like(flow)
+    frozen = disparity[:, :1].expand_as(disparity).clone()
+    frozen[:, 2] = 3 * frozen[:, 2] + 7
+    everywhere = torch.ones_like(visible)
+    assert float(frame_normal_loss(frozen, still, everywhere)) < 1e-4
+    assert float(temporal_loss(frozen, still, everywhere)) > 0.1  # the clip's own yardstick sees it
+    assert float(frame_normal_loss(disparity, -flow, visible)) > 0.05
+
+
+def test_frame_normal_loss_is_the_gap_that_opw_measures_where_all_colours_agree() -> None:
+    disparity = sliding_disparity()
+    flow, visible = flow_and_visibility(disparity)
+    noisy = disparity + 0.1 * torch.rand(disparity.shape, generator=torch.Generator().manual_seed(3))
+    grey = torch.full((disparity.shape[1], 3, *disparity.shape[2:]), 0.0)  # black: zeros from outside agree as well
+    opw = opw_video(grey, noisy[0], flow[0])
+    # OPW weighs each pixel by three channels and by its table factor of 10.
+    expected = opw.pairs.mean() / 30
+    found = float(frame_normal_loss(noisy[:1], flow[:1], torch.ones_like(visible[:1])))
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_near_pixels_of_high_contrast_do_not_hide_flicker_from_the_frame_normal_loss() -> None:
+    calm = torch.linspace(0, 1, 32).expand(1, 2, 16, 32).clone()
+    calm[:, 1] += 0.1 * torch.rand((16, 32), generator=torch.Generator().manual_seed(4))
+    still, everywhere = torch.zeros(1, 1, 2, 16, 32), torch.ones(1, 1, 16, 32, dtype=torch.bool)
+    spiked = calm.clone()
+    spiked[:, :, 0, 0] = 500.0
+    assert float(frame_normal_loss(calm, still, everywhere)) > 0.05
+    assert float(temporal_loss(spiked, still, everywhere)) < 0.5 * float(temporal_loss(calm, still, everywhere))

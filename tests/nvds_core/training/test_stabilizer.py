@@ -11,6 +11,7 @@ from nvds_core.training.losses import temporal_loss
 from nvds_core.training.stabilizer import (
     StabilizerLossConfig,
     _arrange,
+    _cropped,
     _halved,
     ramp,
     stabilize_clip,
@@ -166,3 +167,30 @@ def test_the_temporal_term_has_its_weight() -> None:
         )
     assert float(three["temporal"]) == pytest.approx(3 * float(one["temporal"]), rel=1e-6)
     assert torch.equal(one["spatial"], three["spatial"])
+
+
+def test_a_part_of_a_clip_still_follows_its_flow_and_hides_what_leaves_it() -> None:
+    clip = {name: torch.from_numpy(array) for name, array in sliding_set().items()}
+    rgb, truth, flow, visible = _arrange(clip, generator())
+    whole = visible.clone()
+    places = set()
+    for seed in range(4):
+        parts = _cropped((24, 16), rgb, truth, truth, flow, visible, generator(seed))
+        colours, part, noisy, part_flow, part_visible = parts
+        assert part.shape == noisy.shape == (3, 5, 16, 24)
+        assert colours.shape == (3, 5, 3, 16, 24)
+        assert float(temporal_loss(part, part_flow, part_visible)) < 5e-3
+        assert bool((~part_visible).sum(dim=(2, 3)).ge(16 * STEP).all())  # the strip that moved in or out
+        assert float(noisy.amax()) == pytest.approx(1)
+        places.add(float(part[0, 0, 0, 0]))
+    assert len(places) > 1
+    assert torch.equal(visible, whole)
+
+
+def test_the_frame_normal_term_joins_when_it_has_a_weight() -> None:
+    model = filled("nvds-tiny")
+    config = StabilizerLossConfig(clip_frames=4, crop=(32, 32), small_until=0.0, frame_normal_weight=2.0)
+    with torch.no_grad():
+        losses = stabilizer_step(sliding_set(), Constant(), 1, config, CPU)(model, generator(1), 1.0)
+    assert losses.keys() == {"spatial", "temporal", "frame_normal"}
+    assert float(losses["frame_normal"]) > 0
