@@ -35,7 +35,9 @@ def scaled(recipe: Recipe, share: float) -> Recipe:
         steady_set=replace(recipe.steady_set, scenes=part(recipe.steady_set.scenes)),
         predictor_loop=replace(recipe.predictor_loop, steps=part(recipe.predictor_loop.steps)),
         stabilizer_loop=replace(recipe.stabilizer_loop, steps=part(recipe.stabilizer_loop.steps)),
-        steady_loop=replace(recipe.steady_loop, steps=part(recipe.steady_loop.steps)),
+        steady_stages=tuple(
+            replace(stage, loop=replace(stage.loop, steps=part(stage.loop.steps))) for stage in recipe.steady_stages
+        ),
     )
 
 
@@ -53,45 +55,53 @@ def render_scenes(config: SetConfig, root: str, workers: int) -> str:
 @task(name="train-predictor", **OPTIONS)
 def fit_predictor(recipe: Recipe, data: str, out: str, device: str) -> str:
     """Train `tiny`, or go on with it, and write its weights."""
-    model = train_predictor(
-        recipe, Path(data), Path(out) / "checkpoints" / "tiny.pt", torch.device(device), _progress("tiny")
-    )
-    path = Path(out) / "weights" / "tiny.safetensors"
-    export_weights(model, path, recipe)
-    return str(path)
+    model = train_predictor(recipe, Path(data), _checkpoint(out, "tiny"), torch.device(device), _progress("tiny"))
+    export_weights(model, _weights(out, "tiny"), recipe)
+    return str(_weights(out, "tiny"))
 
 
 @task(name="train-stabilizer", **OPTIONS)
 def fit_stabilizer(recipe: Recipe, data: str, predictor_weights: str, out: str, device: str) -> str:
     """Train `nvds-tiny` for the first time, on the float16 predictor that users get, and write its weights."""
+    name = stage_name(recipe, 0)
     model = train_stabilizer(
-        recipe,
-        Path(data),
-        Path(predictor_weights),
-        Path(out) / "checkpoints" / "nvds-tiny-first.pt",
-        torch.device(device),
-        _progress("nvds-tiny, first"),
+        recipe, Path(data), Path(predictor_weights), _checkpoint(out, name), torch.device(device), _progress(name)
     )
-    path = Path(out) / "weights" / "nvds-tiny-first.safetensors"
-    export_weights(model, path, recipe)
-    return str(path)
+    export_weights(model, _weights(out, name), recipe)
+    return str(_weights(out, name))
 
 
-@task(name="steady-stabilizer", **OPTIONS)
-def fit_steady(recipe: Recipe, data: str, predictor_weights: str, first_weights: str, out: str, device: str) -> str:
-    """Go on with `nvds-tiny` for steadiness, and write its final weights."""
+@task(name="steady-stabilizer", task_run_name="steady-stabilizer {stage}", **OPTIONS)
+def fit_steady(
+    recipe: Recipe, stage: int, data: str, predictor_weights: str, first_weights: str, out: str, device: str
+) -> str:
+    """Go on with `nvds-tiny` in one of the recipe's steady stages (1, 2, ...), and write its weights."""
+    name = stage_name(recipe, stage)
     model = steady_stabilizer(
         recipe,
+        recipe.steady_stages[stage - 1],
         Path(data),
         Path(predictor_weights),
         Path(first_weights),
-        Path(out) / "checkpoints" / "nvds-tiny.pt",
+        _checkpoint(out, name),
         torch.device(device),
-        _progress("nvds-tiny"),
+        _progress(name),
     )
-    path = Path(out) / "weights" / "nvds-tiny.safetensors"
-    export_weights(model, path, recipe)
-    return str(path)
+    export_weights(model, _weights(out, name), recipe)
+    return str(_weights(out, name))
+
+
+def stage_name(recipe: Recipe, stage: int) -> str:
+    """What checkpoint and weights of a stage of the stabiliser are called; the last one's are the model."""
+    return "nvds-tiny" if stage == len(recipe.steady_stages) else f"nvds-tiny-stage-{stage}"
+
+
+def _checkpoint(out: str, name: str) -> Path:
+    return Path(out) / "checkpoints" / f"{name}.pt"
+
+
+def _weights(out: str, name: str) -> Path:
+    return Path(out) / "weights" / f"{name}.safetensors"
 
 
 @flow(name="train-models", validate_parameters=False)
@@ -117,7 +127,7 @@ def train_models(
     recipe = Recipe() if share == 1 else scaled(Recipe(), share)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     sets = str(Path(out) / "scenes")
-    weights = {"tiny": str(Path(out) / "weights" / "tiny.safetensors")}
+    weights = {"tiny": str(_weights(out, "tiny"))}
     if stage in ("all", "predictor"):
         data = render_scenes(recipe.predictor_set, sets, workers)
         weights["tiny"] = fit_predictor(recipe, data, out, device)
@@ -125,9 +135,10 @@ def train_models(
         if not Path(weights["tiny"]).is_file():
             raise ConfigError(f"{weights['tiny']} is absent; train the predictor first (--stage predictor)")
         data = render_scenes(recipe.stabilizer_set, sets, workers)
-        first = fit_stabilizer(recipe, data, weights["tiny"], out, device)
+        weights["nvds-tiny"] = fit_stabilizer(recipe, data, weights["tiny"], out, device)
         data = render_scenes(recipe.steady_set, sets, workers)
-        weights["nvds-tiny"] = fit_steady(recipe, data, weights["tiny"], first, out, device)
+        for number in range(1, len(recipe.steady_stages) + 1):
+            weights["nvds-tiny"] = fit_steady(recipe, number, data, weights["tiny"], weights["nvds-tiny"], out, device)
     create_markdown_artifact("\n".join(f"- {name}: `{path}`" for name, path in weights.items()), key="weights")
     return weights
 

@@ -21,17 +21,22 @@ class StabilizerLossConfig:
     """Weights of the loss terms and the mixture of inputs.
 
     ``perturbed_truth`` of the clips show disturbed truth, the others the predictor's own output, of which
-    ``extra_flicker`` is disturbed further. Clean disparity is never an input. The temporal term grows from nothing
-    within ``temporal_ramp`` of the training: from the start it would teach a constant, which never flickers. Up to
-    ``small_until`` of the training, clips have half their resolution, for a quarter of the cost. Clips are
-    ``clip_frames`` long, the first two of which are references only; ``crop`` (width, height) cuts a random part out
-    of them after the predictor has seen the whole frames.
+    ``extra_flicker`` is disturbed further. Clean disparity is never an input. Up to ``small_until`` of the training,
+    clips have half their resolution, for a quarter of the cost. Clips are ``clip_frames`` long, the first two of which
+    are references only; ``crop`` (width, height) cuts a random part out after the predictor has seen whole frames.
+
+    The temporal terms, of which ``frame_normal_weight`` adds the one in each frame's own units, grow from nothing
+    within ``temporal_ramp`` of the training: from the start they would teach a constant, which never flickers. Where
+    they weigh much, ``faithful_weight`` is needed as well: the output shall also be close to what the predictor said
+    of the clip, up to scale and shift. Where the predictor errs, the truth alone does not mind its layout being given
+    up for a steadier one.
     """
 
     clip_frames: int = 5
     crop: tuple[int, int] | None = None
     temporal_weight: float = 3.0
     frame_normal_weight: float = 0.0
+    faithful_weight: float = 0.0
     temporal_ramp: tuple[float, float] = (0.1, 0.4)
     gradient_weight: float = 0.5
     small_until: float = 0.75
@@ -58,9 +63,12 @@ def stabilizer_step(
         if small:
             rgb, truth, flow, visible = _halved(rgb, truth, flow, visible)
         rgb = photometric(rgb, g)
-        noisy = _flickering_input(predictor, rgb, truth, config, g)
+        noisy, said = _flickering_input(predictor, rgb, truth, config, g)
         if config.crop is not None:
-            rgb, truth, noisy, flow, visible = _cropped(config.crop, rgb, truth, noisy, flow, visible, g)
+            (rgb, truth, noisy, said), flow, visible = _cropped(
+                config.crop, [rgb, truth, noisy, said], flow, visible, g
+            )
+            noisy = unit_range(noisy)
         frames = torch.cat([normalize_rgb(rgb), noisy[:, :, None]], dim=2)
         disparity = stabilize_clip(model, frames)
         start = REFERENCES - 1
@@ -72,6 +80,9 @@ def stabilizer_step(
         }
         if config.frame_normal_weight > 0:
             losses["frame_normal"] = growth * config.frame_normal_weight * frame_normal_loss(F.relu(disparity), *motion)
+        if config.faithful_weight > 0:
+            faithful = spatial_loss(disparity, said[:, start:], gradient_weight=config.gradient_weight)
+            losses["faithful"] = config.faithful_weight * faithful
         return losses
 
     return step
@@ -125,12 +136,12 @@ def _halved(rgb: Tensor, truth: Tensor, flow: Tensor, visible: Tensor) -> tuple[
 
 
 def _cropped(
-    size: tuple[int, int], rgb: Tensor, truth: Tensor, noisy: Tensor, flow: Tensor, visible: Tensor, g: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    size: tuple[int, int], maps: list[Tensor], flow: Tensor, visible: Tensor, g: torch.Generator
+) -> tuple[list[Tensor], Tensor, Tensor]:
     """The same random part of all maps; pixels whose counterpart lies outside it are no longer visible."""
     width, height = size
-    y = int(torch.randint(truth.shape[-2] - height + 1, (1,), generator=g))
-    x = int(torch.randint(truth.shape[-1] - width + 1, (1,), generator=g))
+    y = int(torch.randint(flow.shape[-2] - height + 1, (1,), generator=g))
+    x = int(torch.randint(flow.shape[-1] - width + 1, (1,), generator=g))
 
     def cut(m: Tensor) -> Tensor:
         return m[..., y : y + height, x : x + width]
@@ -139,15 +150,20 @@ def _cropped(
     rows = torch.arange(height, device=flow.device).view(-1, 1) + flow[:, :, 1]
     columns = torch.arange(width, device=flow.device) + flow[:, :, 0]
     inside = (rows >= 0) & (rows <= height - 1) & (columns >= 0) & (columns <= width - 1)
-    return cut(rgb), cut(truth), unit_range(cut(noisy)), flow, cut(visible) & inside
+    return [cut(m) for m in maps], flow, cut(visible) & inside
 
 
 @torch.no_grad()
 def _flickering_input(
     predictor: nn.Module, rgb: Tensor, truth: Tensor, config: StabilizerLossConfig, g: torch.Generator
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
+    """The disparity that the network is given, in 0..1, and what it shall be faithful to, both [b,t,h,w].
+
+    That is what the predictor said before anything was disturbed, or the truth for the clips made of it.
+    """
     b = rgb.shape[0]
-    own = unit_range(predictor(predictor_input(rgb.flatten(0, 1))).float().view_as(truth))
+    said = predictor(predictor_input(rgb.flatten(0, 1))).float().view_as(truth)
+    own = unit_range(said)
     disturbed_truth = flicker(unit_range(truth), g)
     # Predictors fed with other footage flicker more than on their training scenes.
     disturbed_own = flicker(own, g)
@@ -155,5 +171,5 @@ def _flickering_input(
     device = rgb.device
     share = uniform(g, one, 0.2, 1.0).to(device)
     own = torch.where(chance(g, b, config.extra_flicker).view(one).to(device), own + share * (disturbed_own - own), own)
-    mixed = torch.where(chance(g, b, config.perturbed_truth).view(one).to(device), disturbed_truth, own)
-    return unit_range(mixed)
+    from_truth = chance(g, b, config.perturbed_truth).view(one).to(device)
+    return unit_range(torch.where(from_truth, disturbed_truth, own)), torch.where(from_truth, truth, said)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from safetensors import safe_open
 from flows import train
 from nvds_core.models import create_model, load_weights
 from nvds_core.training.data import SetConfig
-from nvds_core.training.recipe import Recipe
+from nvds_core.training.recipe import Recipe, SteadyStage
 from nvds_core.types import ConfigError
 
 WHOLE = Recipe()
@@ -25,8 +26,10 @@ SMALL = replace(
     predictor_loop=replace(WHOLE.predictor_loop, steps=2, log_every=1),
     stabilizer_loop=replace(WHOLE.stabilizer_loop, steps=2, log_every=1),
     steady_batch=1,
-    steady_loop=replace(WHOLE.steady_loop, steps=2, log_every=1),
-    steady_losses=replace(WHOLE.steady_losses, crop=(48, 32)),
+    steady_stages=tuple(
+        SteadyStage(replace(stage.loop, steps=2, log_every=1), replace(stage.losses, crop=(48, 32)))
+        for stage in WHOLE.steady_stages
+    ),
 )
 
 
@@ -37,14 +40,16 @@ def test_training_writes_weights_that_load_and_a_second_call_trains_nothing(
     monkeypatch.setattr(train, "Recipe", lambda: SMALL)
     paths = train.train_models(str(tmp_path), device="cpu", workers=1)
     said = capsys.readouterr().err
-    assert "nvds-tiny, first: step 2/2" in said
+    assert "nvds-tiny-stage-0: step 2/2" in said
+    assert "nvds-tiny-stage-1: step 2/2" in said
     assert "nvds-tiny: step 2/2" in said
-    first_stage, last_stage = (
+    stages = [
         load_weights(create_model("nvds-tiny", pretrained=False), tmp_path / "weights" / f"{name}.safetensors")
-        for name in ("nvds-tiny-first", "nvds-tiny")
-    )
-    moved = [float((a - b).abs().max()) for a, b in zip(first_stage.parameters(), last_stage.parameters(), strict=True)]
-    assert 0 < max(moved) < 0.01  # the last stage goes on from the first
+        for name in ("nvds-tiny-stage-0", "nvds-tiny-stage-1", "nvds-tiny")
+    ]
+    for before, after in pairwise(stages):  # each stage goes on from the one before
+        pairs = zip(before.parameters(), after.parameters(), strict=True)
+        assert 0 < max(float((a - b).detach().abs().max()) for a, b in pairs) < 0.01
     first = {name: Path(path).read_bytes() for name, path in paths.items()}
     for name, path in paths.items():
         model = load_weights(create_model(name, pretrained=False), Path(path))
