@@ -49,10 +49,6 @@ STEADY_STAGES = (
         LoopConfig(steps=200, learning_rate=1.5e-4, warmup=20, ema=0.98, checkpoint_every=50, seed=4),
         replace(_STEADY_LOSSES, temporal_weight=12.0, frame_normal_weight=30.0),
     ),
-    SteadyStage(
-        LoopConfig(steps=240, learning_rate=2e-4, warmup=20, ema=0.98, checkpoint_every=40, seed=5),
-        replace(_STEADY_LOSSES, temporal_weight=12.0, frame_normal_weight=34.0, faithful_weight=3.0),
-    ),
 )
 
 
