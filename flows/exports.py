@@ -92,7 +92,8 @@ def result_text(record: dict[str, Any]) -> str:
     lines = []
     for result, title in NVDS_TITLES.items():
         if result in (record["opw"] or {}):
-            total, frames = record["opw"][result]["total"], record["frames"]
+            scores, frames = record["opw"][result], record["frames"]
+            total = scores.get("reversed_total", scores["total"])  # the backward pass in its own order, as published
             lines += [f"{'*' * 10}{title}{'*' * 10}", f"all:{total},mean:{total / frames},frames:{frames}"]
     return "\n".join(lines)
 

@@ -23,8 +23,9 @@ from tasks.streams import Prefetch
 from tasks.transfer import Uploaded, Uploader
 from tasks.workspace import Workspace
 
-STEP, VERSION = "scores", 1
+STEP, VERSION = "scores", 2
 PROTOCOL = "nvds"
+BACKWARD_REVERSED = "backward" + PassOpw.REVERSED
 BLOCK = 8
 AHEAD = 8  # frames that wait to be scored
 
@@ -54,13 +55,19 @@ def scores_ref(inputs: ScoreInputs) -> ArtifactRef:
 
 @task(name="score-video", task_run_name="score-video {inputs.initial.key}", **TASK_OPTIONS)
 def score_video(workspace: Workspace, inputs: ScoreInputs) -> StepReturn:
-    """Write OPW per result and pair, in total and on the mean, and which mix each scene takes."""
+    """Write OPW per result and pair, in total and on the mean, and which mix each scene takes.
+
+    ``reversed_total`` is the total of the backward pass in its own order of time, as the published script prints it.
+    """
 
     def make(folder: Path) -> int:
         pictures = FrameArtifact(workspace.store, inputs.frames)
         scenes = [_score_scene(workspace, pictures, inputs, *scene) for scene in pictures.scenes]
         names = ["initial", *inputs.passes] + (["mix"] if len(inputs.passes) == 2 else [])
         joined = {name: join_opw([scene[name] for scene, _ in scenes]) for name in names}
+        opw = {name: {"total": r.total, "mean": r.mean, "pairs": r.pairs.tolist()} for name, r in joined.items()}
+        if "mix" in opw:
+            opw["backward"]["reversed_total"] = join_opw([scene[BACKWARD_REVERSED] for scene, _ in scenes]).total
         write_json_atomic(
             folder / "scores.json",
             {
@@ -68,9 +75,7 @@ def score_video(workspace: Workspace, inputs: ScoreInputs) -> StepReturn:
                 "frames": pictures.frames,
                 "size": [pictures.width, pictures.height],
                 "choices": [choice for _, choice in scenes],
-                "opw": {
-                    name: {"total": r.total, "mean": r.mean, "pairs": r.pairs.tolist()} for name, r in joined.items()
-                },
+                "opw": opw,
             },
         )
         return pictures.frames
@@ -96,7 +101,11 @@ def result_readers(workspace: Workspace, inputs: ScoreInputs) -> dict[str, Array
 def _score_scene(
     workspace: Workspace, pictures: FrameArtifact, inputs: ScoreInputs, start: int, stop: int
 ) -> tuple[dict[str, OpwResult], Choice | None]:
-    """OPW by result of one scene; forward time order, but the backward pass in its own (SPEC 3.1)."""
+    """OPW by result of one scene, all over the same pairs and flow.
+
+    The published script walks through the backward pass in its own order of time, which warps other frames; the mixing
+    rule is defined by that figure, so it is there as well.
+    """
     both = len(inputs.passes) == 2
     names = ("initial", *inputs.passes, *(("mean",) if both else ()))
     scorer = PassOpw(names, ("backward",) if both else ())
@@ -106,9 +115,8 @@ def _score_scene(
     scored = scorer.results()
     if not both:
         return scored, None
-    in_own_order = scored["backward" + PassOpw.REVERSED]
-    choice = choose_mix(scored["initial"].mean, scored["forward"].mean, in_own_order.mean)
-    return {**scored, "backward": in_own_order, "mix": scored[choice]}, choice
+    choice = choose_mix(scored["initial"].mean, scored["forward"].mean, scored[BACKWARD_REVERSED].mean)
+    return {**scored, "mix": scored[choice]}, choice
 
 
 @dataclass(frozen=True)

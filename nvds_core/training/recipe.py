@@ -39,8 +39,8 @@ _STEADY_LOSSES = StabilizerLossConfig(
     small_until=0.0,
     perturbed_truth=0.3,
 )
-# Temporal terms above those of the first stage (8 and 22 were tried, at a rate of 3e-4) end in a layout that is the same
-# for all scenes, when they act from the start; on weights that have come this far, and slowly, they do not.
+# Temporal terms above those of the first stage (8 and 22 were tried, at a rate of 3e-4) end in a layout that is the
+# same for all scenes, when they act from the start; on weights that have come this far, and slowly, they do not.
 STEADY_STAGES = (
     SteadyStage(
         LoopConfig(steps=400, learning_rate=2.5e-4, warmup=20, ema=0.99, checkpoint_every=50, seed=3), _STEADY_LOSSES
