@@ -4,6 +4,7 @@ from nvds_core import metrics, tto
 from nvds_core.checkpoints import load_state
 from nvds_core.flow.warp import flow_warp, occlusion_masks
 from nvds_core.models import create_model
+from nvds_core.predictors.transforms import preprocess
 from nvds_core.stabilization.inference import stabilize_video
 from nvds_core.types import ConfigError, CoreError, DecodeError, PoseError, ShapeError, WeightsError
 
@@ -19,6 +20,7 @@ __all__ = [
     "load_state",
     "metrics",
     "occlusion_masks",
+    "preprocess",
     "stabilize_video",
     "tto",
 ]

@@ -57,6 +57,10 @@ class TinyDisparity:
 # Built-in predictors, one line each: name -> "module:factory", imported when first used and called as factory(device).
 PREDICTORS: dict[str, str] = {
     "tiny": "nvds_core.predictors.base:TinyDisparity",
+    "midas-v21": "nvds_core.predictors.published:midas_v21",
+    "midas-v21-small": "nvds_core.predictors.published:midas_v21_small",
+    "dpt-large": "nvds_core.predictors.published:dpt_large",
+    "dpt-hybrid": "nvds_core.predictors.published:dpt_hybrid",
 }
 REGISTRY = Registry("predictor", "nvds.predictors", PREDICTORS)
 
