@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from nvds_core.predictors.building import MULTIPLE
 from nvds_core.types import ConfigError, ShapeError
 
-MULTIPLE = 32
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
 
