@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import timm
 import torch
@@ -51,7 +52,8 @@ class Readout(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """[b,n,dim] of tokens [b,1+n,dim], the class token first."""
-        linear, dim = self.project[0], tokens.shape[-1]
+        linear: Any = self.project[0]
+        dim = tokens.shape[-1]
         # The class token's half of the product is the same for all patches.
         patches = F.linear(tokens[:, 1:], linear.weight[:, :dim])
         shared = F.linear(tokens[:, :1], linear.weight[:, dim:], linear.bias)
@@ -122,7 +124,8 @@ class DptNetwork(nn.Module):
 
     def _patches(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         """Maps of the convolutional stem, if there is one, and the embedded patches [b,dim,h/16,w/16]."""
-        embed = self.pretrained["model"].patch_embed
+        transformer: Any = self.pretrained["model"]
+        embed = transformer.patch_embed
         stem = getattr(embed, "backbone", None)
         if stem is None:
             return [], embed.proj(x)
@@ -132,7 +135,7 @@ class DptNetwork(nn.Module):
 
     def _tokens(self, patches: Tensor) -> list[Tensor]:
         """Tokens [b,1+n,dim], the class token first, as they leave each hooked block."""
-        net = self.pretrained["model"]
+        net: Any = self.pretrained["model"]
         x = patches.flatten(2).transpose(1, 2)
         x = torch.cat([net.cls_token.expand(len(x), -1, -1), x], dim=1)
         x = x + resize_position_embedding(net.pos_embed, (patches.shape[2], patches.shape[3]))

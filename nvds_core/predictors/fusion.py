@@ -8,6 +8,7 @@ Transformers for Dense Prediction", ICCV 2021).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -72,8 +73,10 @@ class DisparityHead(nn.Sequential):
         for layer in list(self)[:4]:
             x = layer(x)
         # Eight bits of mantissa would show as steps in the disparity: under autocast, the last layer stays in float32.
+        last: Any = self[4]
         with torch.autocast(x.device.type, enabled=False):
-            return F.relu(self[4](x.to(self[4].weight.dtype)))[:, 0]
+            disparity: Tensor = self[5](last(x.to(last.weight.dtype)))
+        return disparity[:, 0]
 
 
 class FusionDecoder(nn.Module):

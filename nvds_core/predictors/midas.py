@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import timm
 from torch import Tensor, nn
 
@@ -14,7 +17,7 @@ class MidasNetwork(nn.Module):
 
     UNUSED_PREFIXES = ("scratch.refinenet4.resConfUnit1.",)
 
-    def __init__(self, encoder: dict[str, nn.Module], decoder: FusionDecoder) -> None:
+    def __init__(self, encoder: Mapping[str, nn.Module], decoder: FusionDecoder) -> None:
         super().__init__()
         self.pretrained = nn.ModuleDict(encoder)
         self.scratch = decoder
@@ -42,7 +45,7 @@ class MidasNetwork(nn.Module):
 
 
 def _large() -> MidasNetwork:
-    net = timm.create_model("resnext101_32x8d", num_classes=0)
+    net: Any = timm.create_model("resnext101_32x8d", num_classes=0)
     encoder = {
         "layer1": nn.Sequential(net.conv1, net.bn1, net.act1, net.maxpool, net.layer1),
         "layer2": net.layer2,
@@ -56,7 +59,7 @@ def _large() -> MidasNetwork:
 
 
 def _small() -> MidasNetwork:
-    net = timm.create_model("tf_efficientnet_lite3", num_classes=0)
+    net: Any = timm.create_model("tf_efficientnet_lite3", num_classes=0)
     # timm's bn1 holds the activation, which stood at index 2 of the published sequence
     encoder = {
         "layer1": nn.Sequential(net.conv_stem, net.bn1, nn.Identity(), *net.blocks[0:2]),

@@ -118,7 +118,7 @@ def preprocess(
         raise ShapeError(f"expected uint8 [h,w,3], got {rgb_uint8.dtype} {rgb_uint8.shape}")
     height, width = network_size(rgb_uint8.shape[0], rgb_uint8.shape[1], transform)
     # float64 throughout, like the published scripts; cv2 on float32 is off by 2e-7
-    unit = cv2.resize(rgb_uint8 / 255.0, (width, height), interpolation=cv2.INTER_CUBIC)
+    unit = np.asarray(cv2.resize(rgb_uint8 / 255.0, (width, height), interpolation=cv2.INTER_CUBIC), np.float64)
     return normalize(unit, transform.mean, transform.std).transpose(2, 0, 1).copy()
 
 
