@@ -32,10 +32,11 @@ def build_quickly(make: Callable[[], Network]) -> Network:
     network.to_empty(device=device)
     pool = torch.randn(POOL, device=device)
     start = 0
+    # In-place operations on the parameters themselves: `nvds_core.models.unfilled_parameters` leaves those out.
     with torch.no_grad():
         for name, value in network.named_parameters():
             if value.ndim > 1:
-                _copy_cyclic(value, pool, start)
+                value.copy_(_cyclic(pool, start, value.numel()).view(value.shape))
                 value.mul_(value[0].numel() ** -0.5)
                 start = (start + value.numel()) % POOL
             else:
@@ -46,13 +47,11 @@ def build_quickly(make: Callable[[], Network]) -> Network:
     return network
 
 
-def _copy_cyclic(target: Tensor, pool: Tensor, start: int) -> None:
-    flat = target.view(-1)
-    done = 0
-    while done < len(flat):
-        piece = pool[start : start + len(flat) - done]
-        flat[done : done + len(piece)] = piece
-        done, start = done + len(piece), 0
+def _cyclic(pool: Tensor, start: int, count: int) -> Tensor:
+    """``count`` values of the pool from ``start`` on, beginning anew at its end."""
+    if start + count <= POOL:
+        return pool[start : start + count]
+    return pool.repeat(-(-(start + count) // POOL))[start : start + count]
 
 
 def check_picture(x: Tensor) -> None:
