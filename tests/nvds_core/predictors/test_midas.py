@@ -133,3 +133,13 @@ def test_a_fusion_block_computes_the_published_order_of_steps(rectified: bool) -
     expected = nn.functional.interpolate(expected, scale_factor=2, mode="bilinear", align_corners=True)
     with torch.no_grad():
         torch.testing.assert_close(block(path, finer), block.out_conv(expected), rtol=1e-10, atol=1e-10)
+
+
+def test_a_file_in_the_published_form_makes_the_model(shared: Path, small: nn.Module, tmp_path: Path) -> None:
+    path = tmp_path / "midas_v21_small_256.pt"
+    torch.save(official_state(shared), path)
+    torch.manual_seed(10)
+    model = create_model("midas-v21-small", weights=path)
+    expected = small.state_dict()
+    assert not model.training
+    assert all(torch.equal(value, expected[key]) for key, value in model.state_dict().items())
