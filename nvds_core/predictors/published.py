@@ -16,6 +16,8 @@ from nvds_core.predictors.building import MULTIPLE, check_picture
 from nvds_core.predictors.transforms import HALF, TRANSFORMS, normalize
 from nvds_core.types import ConfigError
 
+VERSION = 1  # of how a picture is prepared and computed; part of the digest, so raise it whenever results may change
+
 Precision = Literal["fp32", "bf16"]
 
 
@@ -48,7 +50,7 @@ class PublishedDisparity:
         self.device = torch.device(device)
         self.precision = precision
         model = create_model(name, pretrained=True)
-        self.digest = f"{name}:{state_digest(model)}" + ("" if precision == "fp32" else f":{precision}")
+        self.digest = f"{name}:v{VERSION}:{precision}:{state_digest(model)}"
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()

@@ -14,7 +14,7 @@ from nvds_core import ConfigError, CoreError, ShapeError, WeightsError
 from nvds_core.checkpoints import state_digest
 from nvds_core.predictors import published
 from nvds_core.predictors.base import create_predictor
-from nvds_core.predictors.published import PublishedDisparity
+from nvds_core.predictors.published import VERSION, PublishedDisparity
 from nvds_core.predictors.transforms import TRANSFORMS
 from tests.nvds_core.predictors.reference import filled_model
 
@@ -54,9 +54,9 @@ def test_pictures_are_normalised_by_one_half_as_nvds_does(weights: nn.Module, pi
 
 
 def test_the_digest_names_model_weights_and_precision(weights: nn.Module) -> None:
-    digest = f"{NAME}:{state_digest(weights)}"
-    assert create_predictor(NAME).digest == digest
-    assert create_predictor(f"{NAME}?precision=bf16").digest == f"{digest}:bf16"
+    weights_digest = state_digest(weights)
+    assert create_predictor(NAME).digest == f"{NAME}:v{VERSION}:fp32:{weights_digest}"
+    assert create_predictor(f"{NAME}?precision=bf16").digest == f"{NAME}:v{VERSION}:bf16:{weights_digest}"
 
 
 def test_bf16_differs_from_fp32_by_rounding_only(weights: nn.Module, pictures: np.ndarray) -> None:
