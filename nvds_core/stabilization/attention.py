@@ -1,123 +1,62 @@
 """Cross-frame focal attention of NVDS: a target window looks at itself, its surroundings and three reference frames.
 
 Every window of 7x7 target tokens sees 289 keys: 49 own, 132 of the ring around it, 25 pooled windows, and 49 + 25 + 9
-tokens of the frames three, two and one steps away. Section numbers refer to the description of the released network.
-All keys of a map are gathered with one precomputed index table, so nothing is unfolded or rolled.
+tokens of the frames three, two and one steps away. A block works in three steps; callers can share the first two:
+
+1. `FocalBlock.reference_keys`: keys and values of a reference frame, a function of frame, block and role only;
+2. `FocalBlock.own_tokens`: queries, keys and values of the target;
+3. `FocalBlock.forward`: gather the 289 keys of each window by one index table, attend, update the target.
+
+The target stays cut into windows (`WindowGrid.split`) from the first block to the last; nothing is unfolded or rolled.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-WINDOW = 7
-EXPAND = 3  # width of the ring around a window
+from nvds_core.stabilization.windows import (
+    ROLES,
+    TARGET_POOL_KERNEL,
+    WINDOW,
+    WINDOW_TOKENS,
+    WindowGrid,
+    relative_index,
+    ring_offsets,
+    ring_selection,
+)
+
 OUTSIDE_SCORE = -100.0  # added to the score of a neighbour outside a pooled map
-TARGET_POOL_KERNEL = 5  # pooled target windows around a window, per side
+# On a CPU, intermediate results that leave the cache (and, if large, are mapped anew by every allocation) cost more
+# than the arithmetic on them, see docs/performance.md. Results do not depend on these sizes.
+CPU_WINDOWS = 4  # windows whose keys are gathered at once
+CPU_MLP_TOKENS = 768  # tokens that go through the MLP at once
 
 
 @dataclass(frozen=True)
-class ReferenceRole:
-    """How a reference frame is seen: resized to scale * (nh, nw), pooled by ``pool``, ``kernel`` tokens per side."""
+class OwnTokens:
+    """What a target contributes to its own attention: q [n,windows,49,dim]; keys and values of its tokens and of its
+    pooled windows [n, windows*49 + windows, 2*dim]."""
 
-    scale: int
-    pool: int
-    kernel: int
-
-    @property
-    def stride(self) -> int:
-        """Tokens of the pooled map per window and side."""
-        return self.scale // self.pool
-
-
-# Oldest frame first: the finest view belongs to the oldest frame, as released.
-ROLES = (ReferenceRole(7, 1, 7), ReferenceRole(4, 1, 5), ReferenceRole(6, 3, 3))
-
-
-def relative_index(kernel: int) -> Tensor:
-    """Row of a bias table for each (query, key) pair, int64 [49, kernel*kernel]; queries 7x7, keys kernel x kernel."""
-    q = torch.arange(WINDOW)
-    k = torch.arange(kernel)
-    offset = q[:, None] - k[None, :] + kernel - 1  # [7, kernel]
-    table = offset[:, None, :, None] * (WINDOW + kernel - 1) + offset[None, :, None, :]
-    return table.reshape(WINDOW * WINDOW, kernel * kernel)
-
-
-def ring_offsets() -> Tensor:
-    """Offsets (row, column) of the 132 ring tokens from a window's first token; 12 of them occur twice, as released."""
-    offsets = []
-    for dy, dx in ((EXPAND, EXPAND), (EXPAND, -EXPAND), (-EXPAND, EXPAND), (-EXPAND, -EXPAND)):
-        for r in range(WINDOW):
-            for c in range(WINDOW):
-                if not (0 <= dy + r < WINDOW and 0 <= dx + c < WINDOW):
-                    offsets.append((dy + r, dx + c))
-    return torch.tensor(offsets)
-
-
-def ring_selection() -> Tensor:
-    """The ring as indices into the four shifted windows laid end to end (4 * 49), int64 [132]."""
-    kept, start = [], 0
-    for dy, dx in ((EXPAND, EXPAND), (EXPAND, -EXPAND), (-EXPAND, EXPAND), (-EXPAND, -EXPAND)):
-        for r in range(WINDOW):
-            for c in range(WINDOW):
-                if not (0 <= dy + r < WINDOW and 0 <= dx + c < WINDOW):
-                    kept.append(start + r * WINDOW + c)
-        start += WINDOW * WINDOW
-    return torch.tensor(kept)
-
-
-@lru_cache(maxsize=8)
-@torch.inference_mode(False)  # a table first made during inference must also serve training
-def key_table(nh: int, nw: int) -> tuple[Tensor, Tensor]:
-    """Which tokens the windows of an nh x nw grid see.
-
-    Tokens are numbered through: the target map, the pooled target, the three reference maps, and one last zero
-    token that stands for every position outside a pooled map.
-
-    Returns:
-        index int64 [nh*nw, 289], outside bool [nh*nw, 289].
-    """
-    rows, cols = torch.meshgrid(torch.arange(nh), torch.arange(nw), indexing="ij")
-    rows, cols = rows.reshape(-1, 1), cols.reshape(-1, 1)
-    height, width = WINDOW * nh, WINDOW * nw
-    own = torch.cartesian_prod(torch.arange(WINDOW), torch.arange(WINDOW))
-    around = torch.cat([own, ring_offsets()])
-    # Positions of the ring wrap around the padded map and are not masked, as released.
-    y = (rows * WINDOW + around[:, 0]) % height
-    x = (cols * WINDOW + around[:, 1]) % width
-    index, outside = [y * width + x], [torch.zeros_like(y, dtype=torch.bool)]
-
-    start = height * width
-    grids = [(nh, nw, TARGET_POOL_KERNEL, 1)]
-    grids += [(role.stride * nh, role.stride * nw, role.kernel, role.stride) for role in ROLES]
-    for grid_h, grid_w, kernel, stride in grids:
-        reach = torch.arange(kernel) - kernel // 2
-        near = torch.cartesian_prod(reach, reach)
-        # Centred on the window's first token, not on its middle, as released.
-        y, x = rows * stride + near[:, 0], cols * stride + near[:, 1]
-        out = (y < 0) | (y >= grid_h) | (x < 0) | (x >= grid_w)
-        index.append(torch.where(out, -1, start + y * grid_w + x))
-        outside.append(out)
-        start += grid_h * grid_w
-    joined = torch.cat(index, dim=1)
-    return torch.where(joined < 0, start, joined), torch.cat(outside, dim=1)
+    q: Tensor
+    keys_values: Tensor
 
 
 class FocalAttention(nn.Module):
-    """Windowed attention of one target map over its 289 keys per window."""
+    """Windowed attention of one target over its 289 keys per window."""
 
     relative_position_index: Tensor
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.dim, self.heads = dim, heads
-        tokens, ring = WINDOW * WINDOW, len(ring_offsets())
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * WINDOW - 1) ** 2, heads))
-        self.relative_position_bias_table_to_neighbors = nn.Parameter(torch.zeros(1, heads, tokens, ring))
+        ring = len(ring_offsets())
+        self.relative_position_bias_table_to_neighbors = nn.Parameter(torch.zeros(1, heads, WINDOW_TOKENS, ring))
         self.relative_position_bias_table_to_windows_0 = nn.Parameter(self._table(heads, TARGET_POOL_KERNEL))
         # Index tables are stored in the released checkpoints; here they are rebuilt and only compared on loading.
         self.register_buffer("relative_position_index", relative_index(WINDOW))
@@ -147,46 +86,50 @@ class FocalAttention(nn.Module):
         return torch.cat(parts, dim=2)
 
     def keys_values(self, tokens: Tensor) -> Tensor:
-        """Keys and values of tokens [n, m, dim] -> [n, m, 2*dim]."""
+        """Keys and values of tokens [n, m, dim] -> [n, m, 2*dim]; no queries, which nobody would use."""
         return F.linear(tokens, self.qkv.weight[self.dim :], self.qkv.bias[self.dim :])
 
-    def forward(self, target: Tensor, pooled: Tensor, references: list[Tensor], grid: tuple[int, int]) -> Tensor:
+    def forward(self, own: OwnTokens, references: Sequence[Tensor], grid: WindowGrid) -> Tensor:
         """Attend from every target token.
 
         Args:
-            target: normalised padded target map [n, 7nh, 7nw, dim].
-            pooled: one token per window [n, nh*nw, dim].
+            own: of the target; its first dimension may be 1, then it serves all n.
             references: keys and values of the three reference maps, oldest first, each [n, m, 2*dim].
-            grid: (nh, nw).
+            grid: the windows.
 
         Returns:
-            The attended map after the output projection, [n, 7nh, 7nw, dim].
+            The attended windows after the output projection, [n, windows, 49, dim].
         """
-        n, height, width, dim = target.shape
-        nh, nw = grid
-        windows, heads, depth = nh * nw, self.heads, dim // self.heads
-        qkv = self.qkv(target).view(n, height * width, 3 * dim)
-        outside_token = qkv.new_zeros(n, 1, 2 * dim)
-        keys_values = torch.cat([qkv[..., dim:], self.keys_values(pooled), *references, outside_token], dim=1)
-        index, outside = (t.to(target.device) for t in key_table(nh, nw))
-        by_head = keys_values.view(n, -1, 2, heads, depth).permute(2, 0, 3, 1, 4)  # [2, n, heads, m, depth]
-        k, v = by_head.reshape(2, n * heads, -1, depth).index_select(2, index.reshape(-1)).unbind(0)
-        k, v = (x.view(n, heads * windows, -1, depth) for x in (k, v))
-        q = qkv[..., :dim].view(n, nh, WINDOW, nw, WINDOW, heads, depth).permute(0, 5, 1, 3, 2, 4, 6)
-        q = q.reshape(n, heads * windows, WINDOW * WINDOW, depth)
-        bias = self.bias()[:, None] + OUTSIDE_SCORE * outside[:, None, :]  # [heads, windows, 49, 289]
-        out = attend(q, k, v, bias.flatten(0, 1).to(q.dtype))
-        out = out.view(n, heads, nh, nw, WINDOW, WINDOW, depth).permute(0, 2, 4, 3, 5, 1, 6)
-        return self.proj(out.reshape(n, height, width, dim))
+        n, heads, dim = len(references[0]), self.heads, self.dim
+        outside_token = references[0].new_zeros(n, 1, 2 * dim)
+        tokens = torch.cat([own.keys_values.expand(n, -1, -1), *references, outside_token], dim=1)
+        q = own.q.expand(n, -1, -1, -1).unflatten(3, (heads, -1)).transpose(2, 3).flatten(0, 1)
+        first = torch.arange(n, device=tokens.device) * tokens.shape[1]
+        keys = (grid.keys + first[:, None, None]).flatten(0, 1)  # [n*windows, 289], rows of all tokens
+        tokens = tokens.flatten(0, 1)
+        penalty = (OUTSIDE_SCORE * grid.outside).to(q.dtype).repeat(n, 1)[:, None, None]
+        bias = self.bias().to(q.dtype)
+        attended = []
+        for part in groups(len(keys), CPU_WINDOWS, q):
+            seen = tokens.index_select(0, keys[part].flatten()).view(-1, keys.shape[1], 2, heads, dim // heads)
+            k, v = seen.permute(2, 0, 3, 1, 4)
+            attended.append(attend(q[part], k, v, bias + penalty[part]).transpose(1, 2).flatten(2))
+        return self.proj(torch.cat(attended)).unflatten(0, (n, -1))
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    """Softmax attention with an additive bias: q [n,w,49,d], k and v [n,w,289,d], bias [w,49,289]."""
+    """Softmax attention with an additive bias: q [m,heads,49,d], k and v [m,heads,289,d], bias [m,heads,49,289]."""
     if not bias.requires_grad:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
     # A bias that learns takes the fused call's slow path, which scales and copies queries and keys first.
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     return (scores + bias).softmax(dim=-1) @ v
+
+
+def groups(count: int, cpu_size: int, like: Tensor) -> Iterator[slice]:
+    """Slices that cover ``count`` items: small ones for inference on a CPU, else a single one."""
+    size = cpu_size if like.device.type == "cpu" and not torch.is_grad_enabled() else max(1, count)
+    return (slice(start, start + size) for start in range(0, count, size))
 
 
 class Mlp(nn.Module):
@@ -198,7 +141,9 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(dim * ratio, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        tokens = x.flatten(0, -2)
+        parts = [self.fc2(F.gelu(self.fc1(tokens[part]))) for part in groups(len(tokens), CPU_MLP_TOKENS, x)]
+        return torch.cat(parts).view_as(x)
 
 
 class FocalBlock(nn.Module):
@@ -206,24 +151,19 @@ class FocalBlock(nn.Module):
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
-        self.pool_layers = nn.ModuleList([nn.Linear(WINDOW * WINDOW, 1)])
+        self.pool_layers = nn.ModuleList([nn.Linear(WINDOW_TOKENS, 1)])
         self.pool_layers_clips = nn.ModuleList([nn.Linear(role.pool**2, 1) for role in ROLES])
         self.norm1 = nn.LayerNorm(dim, eps=1e-5)
         self.attn = FocalAttention(dim, heads)
         self.norm2 = nn.LayerNorm(dim, eps=1e-5)
         self.mlp = Mlp(dim)
 
-    def _normalized(self, x: Tensor) -> Tensor:
-        """LayerNorm, then zero padding right and bottom to whole windows (in this order: padding tokens are zero)."""
-        h, w = x.shape[1:3]
-        return F.pad(self.norm1(x), (0, 0, 0, -w % WINDOW, 0, -h % WINDOW))
-
     def reference_keys(self, frame: Tensor, role: int) -> Tensor:
-        """Keys and values of a reference frame [n,h,w,dim] in the given role (0 = oldest), [n, m, 2*dim].
-
-        They depend on frame, block and role only, not on the target.
-        """
-        spec, x = ROLES[role], self._normalized(frame)
+        """Keys and values of a reference frame [n,h,w,dim] in the given role (0 = oldest), [n, m, 2*dim]."""
+        h, w = frame.shape[1:3]
+        # Padding follows the norm: padding tokens are zero, and they are not masked, as released.
+        x = F.pad(self.norm1(frame), (0, 0, 0, -w % WINDOW, 0, -h % WINDOW))
+        spec = ROLES[role]
         n, height, width, dim = x.shape
         nh, nw = height // WINDOW, width // WINDOW
         if spec.scale != WINDOW:
@@ -231,17 +171,31 @@ class FocalBlock(nn.Module):
             x = x.permute(0, 2, 3, 1)
         pool = self.pool_layers_clips[role]
         side_h, side_w = spec.stride * nh, spec.stride * nw
-        x = x.reshape(n, side_h, spec.pool, side_w, spec.pool, dim).permute(0, 1, 3, 5, 2, 4)
-        x = pool(x.reshape(n, side_h * side_w, dim, spec.pool**2)).squeeze(-1)
+        x = x.reshape(n, side_h, spec.pool, side_w, spec.pool, dim).transpose(2, 3)
+        x = pool_tokens(x.reshape(n, side_h * side_w, spec.pool**2, dim), pool)
         return self.attn.keys_values(x)
 
-    def forward(self, target: Tensor, references: list[Tensor]) -> Tensor:
-        """Update the target map [n,h,w,dim] from itself and from ``reference_keys`` of roles 0, 1, 2."""
-        h, w = target.shape[1:3]
-        x = self._normalized(target)
-        n, height, width, dim = x.shape
-        nh, nw = height // WINDOW, width // WINDOW
-        windows = x.view(n, nh, WINDOW, nw, WINDOW, dim).permute(0, 1, 3, 5, 2, 4)
-        pooled = self.pool_layers[0](windows.reshape(n, nh * nw, dim, WINDOW * WINDOW)).squeeze(-1)
-        target = target + self.attn(x, pooled, references, (nh, nw))[:, :h, :w]
+    def own_tokens(self, target: Tensor, grid: WindowGrid) -> OwnTokens:
+        """Queries, keys and values of a target in windows [n, windows, 49, dim]."""
+        x = self.norm1(target)
+        if grid.padding is not None:
+            x = x.masked_fill(grid.padding, 0.0)
+        q, keys_values = self.attn.qkv(x).split([self.attn.dim, 2 * self.attn.dim], dim=3)
+        pooled = self.attn.keys_values(pool_tokens(x, self.pool_layers[0]))
+        return OwnTokens(q, torch.cat([keys_values.flatten(1, 2), pooled], dim=1))
+
+    def forward(
+        self, target: Tensor, references: Sequence[Tensor], grid: WindowGrid, own: OwnTokens | None = None
+    ) -> Tensor:
+        """Update the target [n, windows, 49, dim] from itself and from ``reference_keys`` of roles 0, 1, 2."""
+        attended = self.attn(own or self.own_tokens(target, grid), references, grid)
+        target = target + attended
         return target + self.mlp(self.norm2(target))
+
+
+def pool_tokens(x: Tensor, pool: nn.Module) -> Tensor:
+    """One token per group by a linear layer over the group's tokens, [n, m, group, dim] -> [n, m, dim]."""
+    assert isinstance(pool, nn.Linear)
+    if pool.in_features == 1:
+        return torch.addcmul(pool.bias, x[:, :, 0], pool.weight[0])
+    return (pool.weight @ x)[:, :, 0] + pool.bias

@@ -33,8 +33,10 @@ class FeatureTransform(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.conv1(x))
-        return F.relu(y + self.conv_branch(y))
+        # The in-place sums and ReLUs spare a pass over memory each; autograd needs none of the overwritten values.
+        y = F.relu_(self.conv1(x))
+        _, conv_a, _, conv_b = self.conv_branch  # the first ReLU has been applied
+        return F.relu_(conv_b(F.relu_(conv_a(y))).add_(y))
 
 
 class FeatureFusion(nn.Module):

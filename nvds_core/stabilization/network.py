@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nvds_core.stabilization.attention import FocalBlock
+from nvds_core.stabilization.attention import FocalBlock, OwnTokens
 from nvds_core.stabilization.backbone import MIT_B0, MIT_B5, EncoderConfig, MixTransformer, initialize
 from nvds_core.stabilization.decoder import FeatureFusion, FrameFusion, OutputHead, TokenProjection
+from nvds_core.stabilization.windows import WindowGrid, window_grid
 from nvds_core.types import ShapeError
 
 REFERENCES = 3  # reference frames of a window; the fourth frame is the target
@@ -96,17 +98,34 @@ class NvdsNetwork(nn.Module):
     def detail(self, fused: Tensor, rgb: Tensor) -> TargetDetail:
         """Per-target parts of the head from ``fused`` [n,h/4,w/4,dim] and normalised ``rgb`` [n,3,h,w]."""
         head = self.Stabilizer
-        full = self.edge_conv(rgb)
+        full = self.edge_conv(rgb.contiguous(memory_format=torch.channels_last))  # as all other maps of the head
         half = self.edge_conv1(full)
         coarse = fused.permute(0, 3, 1, 2)
         return TargetDetail(head.ffm2.ftb1(coarse), head.ffm1.ftb1(half), head.ffm0.ftb1(full))
 
-    def attend(self, target: Tensor, references: list[Tensor]) -> Tensor:
-        """Pass the target map through all blocks; references oldest first, all [n, h/4, w/4, dim]."""
-        for block in self.Stabilizer.decoder_focal.blocks:
-            assert isinstance(block, FocalBlock)
-            target = block(target, [block.reference_keys(frame, role) for role, frame in enumerate(references)])
-        return target
+    def reference_keys(self, frame: Tensor, role: int) -> list[Tensor]:
+        """What each block sees of a reference frame [n, h/4, w/4, dim] in a role (0 = oldest), whatever the target."""
+        return [block.reference_keys(frame, role) for block in self._blocks()]
+
+    def own_tokens(self, target: Tensor) -> OwnTokens:
+        """What the first block sees of the target [n, h/4, w/4, dim] itself, whatever the references."""
+        grid = _grid_of(target)
+        return self._blocks()[0].own_tokens(grid.split(target), grid)
+
+    def attend(self, target: Tensor, keys: Iterable[Sequence[Tensor]], own: OwnTokens | None = None) -> Tensor:
+        """Pass the target map [n, h/4, w/4, dim] through all blocks.
+
+        Args:
+            target: fused features.
+            keys: for each block the three reference keys, oldest first.
+            own: `own_tokens` of the target, if the caller has them.
+        """
+        grid = _grid_of(target)
+        windows = grid.split(target)
+        for block, references in zip(self._blocks(), keys, strict=True):
+            windows = block(windows, references, grid, own)
+            own = None
+        return grid.join(windows)
 
     def decode(self, target: Tensor, references: list[Tensor], detail: TargetDetail) -> Tensor:
         """Disparity of the target frame from the features of its window, [n,1,h,w], >= 0, up to scale."""
@@ -114,13 +133,23 @@ class NvdsNetwork(nn.Module):
 
     def decode_linear(self, target: Tensor, references: list[Tensor], detail: TargetDetail) -> Tensor:
         """`decode` before its last ReLU; for training, because a ReLU that is zero everywhere never learns again."""
+        keys = (
+            [block.reference_keys(frame, role) for role, frame in enumerate(references)] for block in self._blocks()
+        )
+        return self.finish(self.attend(target, keys), detail)
+
+    def finish(self, attended: Tensor, detail: TargetDetail) -> Tensor:
+        """The head: disparity before the last ReLU, [n,1,h,w], from the attended map [n, h/4, w/4, dim]."""
         head = self.Stabilizer
-        high = self.attend(target, references).permute(0, 3, 1, 2)
         half_size, full_size = detail.half.shape[2:], detail.full.shape[2:]
-        x = head.ffm2(detail.coarse, high, (half_size[0], half_size[1]))
+        x = head.ffm2(detail.coarse, attended.permute(0, 3, 1, 2), (half_size[0], half_size[1]))
         x = head.ffm1(detail.half, x, (full_size[0], full_size[1]))
         x = head.ffm0(detail.full, x, (full_size[0], full_size[1]))
-        return head.AO(x)
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would leave 8 bits of the disparity
+            return head.AO(x.to(head.AO.adapt_conv[0].weight.dtype))
+
+    def _blocks(self) -> list[FocalBlock]:
+        return [block for block in self.Stabilizer.decoder_focal.blocks if isinstance(block, FocalBlock)]
 
     def forward(self, window: Tensor) -> Tensor:
         """Stabilise the target of each window.
@@ -157,6 +186,10 @@ def nvds_tiny() -> NvdsNetwork:
     model = NvdsNetwork(NVDS_TINY)
     initialize(model)
     return model
+
+
+def _grid_of(fused: Tensor) -> WindowGrid:
+    return window_grid(fused.shape[1], fused.shape[2], fused.device)
 
 
 def check_frame_size(frames: Tensor) -> None:

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nvds_core.stabilization import StreamingStabilizer
-from nvds_core.stabilization.attention import FocalBlock, key_table
+from nvds_core.stabilization import StreamingStabilizer, attention
+from nvds_core.stabilization.attention import FocalBlock
+from nvds_core.stabilization.windows import key_table, window_grid
 from tests.fill import fill
 from tests.nvds_core.stabilization.reference import filled, random_frames
 
@@ -38,9 +39,14 @@ def neighbours(numbers: np.ndarray, a: int, b: int, kernel: int, stride: int) ->
     return [int(t) for t in fringed[top : top + kernel, left : left + kernel].ravel()]
 
 
+def target_numbers(nh: int, nw: int) -> np.ndarray:
+    """Token numbers of the target map: window by window, each row by row."""
+    return np.block([[np.arange(49).reshape(7, 7) + 49 * (a * nw + b) for b in range(nw)] for a in range(nh)])
+
+
 def slow_keys(nh: int, nw: int) -> tuple[list[list[int]], int]:
     """Token numbers seen by each window (-1: outside), and how many tokens there are."""
-    target = np.arange(49 * nh * nw).reshape(7 * nh, 7 * nw)
+    target = target_numbers(nh, nw)
     maps, total = [], target.size
     for _, stride in POOLED:
         maps.append(total + np.arange(stride * nh * stride * nw).reshape(stride * nh, stride * nw))
@@ -75,7 +81,7 @@ def test_the_ring_of_an_inner_window_holds_twelve_tokens_twice() -> None:
 
 def test_the_ring_of_a_corner_window_wraps_to_the_far_side_and_is_not_masked() -> None:
     index, outside = key_table(2, 2)
-    assert 13 * 14 + 13 in index[0, 49 : 49 + 132].tolist()  # the last token of the 14x14 map
+    assert 4 * 49 - 1 in index[0, 49 : 49 + 132].tolist()  # the last token of the last window
     assert not bool(outside[:, : 49 + 132].any())
 
 
@@ -83,6 +89,12 @@ def make_block() -> FocalBlock:
     block = FocalBlock(DIM, HEADS)
     assert fill(block) is block
     return block.double().eval()
+
+
+def updated(block: FocalBlock, target: Tensor, keys: list[Tensor]) -> Tensor:
+    """The block's output for maps [n,h,w,c], as a map."""
+    grid = window_grid(target.shape[1], target.shape[2], target.device)
+    return grid.join(block(grid.split(target), keys, grid))
 
 
 def norm(x: Tensor, layer: torch.nn.LayerNorm) -> Tensor:
@@ -141,8 +153,10 @@ def slow_window(block: FocalBlock, target: Tensor, references: list[Tensor], a: 
     nh, nw = x.shape[0] // 7, x.shape[1] // 7
     oldest, middle, newest = (padded(reference, block) for reference in references)
     clips = block.pool_layers_clips
+    numbered = torch.empty_like(x.flatten(0, 1))
+    numbered[torch.from_numpy(target_numbers(nh, nw)).flatten()] = x.flatten(0, 1)
     maps = [
-        x,
+        numbered[None],
         pooled(x, 7, block.pool_layers[0]),
         pooled(oldest, 1, clips[0]),
         pooled(resized(middle, 4 * nh, 4 * nw), 1, clips[1]),
@@ -181,7 +195,7 @@ def test_a_block_equals_an_explicit_loop_over_queries_and_keys(window: tuple[int
     target, *references = torch.randn((4, 10, 16, DIM), generator=g, dtype=torch.float64)
     with torch.set_grad_enabled(learning):  # training takes another route through the same attention
         keys = [block.reference_keys(r[None], role) for role, r in enumerate(references)]
-        found = block(target[None], keys)[0].detach()
+        found = updated(block, target[None], keys)[0].detach()
     with torch.no_grad():
         expected = slow_window(block, target, references, a, b)
     found = found[7 * a : 7 * a + 7, 7 * b : 7 * b + 7]
@@ -189,21 +203,60 @@ def test_a_block_equals_an_explicit_loop_over_queries_and_keys(window: tuple[int
     assert float((found - expected[: found.shape[0], : found.shape[1]]).abs().max()) < 1e-10
 
 
+def test_own_tokens_of_one_target_serve_windows_with_other_references() -> None:
+    block = make_block()
+    g = torch.Generator().manual_seed(6)
+    target, *references = torch.randn((4, 2, 9, 15, DIM), generator=g, dtype=torch.float64)
+    grid = window_grid(9, 15, target.device)
+    one = grid.split(target[:1])
+    with torch.no_grad():
+        keys = [block.reference_keys(r, role) for role, r in enumerate(references)]
+        shared = block(one, keys, grid, block.own_tokens(one, grid))
+        assert float((shared - block(one.expand(2, -1, -1, -1), keys, grid)).abs().max()) < 1e-12
+    assert float((shared[0] - shared[1]).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("size", [(7, 14), (8, 13), (3, 20)])
+def test_joined_windows_are_the_map_that_was_split(size: tuple[int, int]) -> None:
+    maps = torch.arange(2.0 * size[0] * size[1] * 3).view(2, *size, 3) + 1
+    grid = window_grid(*size, maps.device)
+    windows = grid.split(maps)
+    assert torch.equal(grid.join(windows), maps)
+    empty = torch.zeros(windows.shape[1:3]) if grid.padding is None else grid.padding[..., 0].float()
+    assert torch.equal((windows[0] == 0).all(dim=2).float(), empty)
+    assert (grid.padding is None) == (size == (7, 14))
+
+
+@pytest.mark.parametrize(("windows", "tokens"), [(1, 5), (5, 100)])
+def test_the_size_of_the_groups_does_not_change_results(
+    windows: int, tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = make_block()
+    g = torch.Generator().manual_seed(7)
+    target, *references = torch.randn((4, 2, 15, 15, DIM), generator=g, dtype=torch.float64)
+    with torch.no_grad():
+        keys = [block.reference_keys(r, role) for role, r in enumerate(references)]
+        expected = updated(block, target, keys)
+        monkeypatch.setattr(attention, "CPU_WINDOWS", windows)
+        monkeypatch.setattr(attention, "CPU_MLP_TOKENS", tokens)
+        assert float((updated(block, target, keys) - expected).abs().max()) < 1e-12
+
+
 def test_windows_of_a_batch_do_not_see_each_other() -> None:
     block = make_block()
     g = torch.Generator().manual_seed(4)
     target, *references = torch.randn((4, 2, 9, 15, DIM), generator=g, dtype=torch.float64)
     with torch.no_grad():
-        both = block(target, [block.reference_keys(r, role) for role, r in enumerate(references)])
+        both = updated(block, target, [block.reference_keys(r, role) for role, r in enumerate(references)])
         for i in range(2):
             keys = [block.reference_keys(r[i : i + 1], role) for role, r in enumerate(references)]
-            assert float((block(target[i : i + 1], keys)[0] - both[i]).abs().max()) < 1e-12
+            assert float((updated(block, target[i : i + 1], keys)[0] - both[i]).abs().max()) < 1e-12
 
 
 def test_training_works_after_inference_at_the_same_size() -> None:
     model = filled("nvds-tiny")
     frames = random_frames(4, 36, 44)  # a size that no other test uses: key tables are kept per size
-    key_table.cache_clear()
+    window_grid.cache_clear()
     StreamingStabilizer(model).push(frames[0])
     StreamingStabilizer(model, direction="forward").push(frames[0])
     gradient = torch.autograd.grad(model(frames[None]).sum(), model.edge_conv[0].weight)[0]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,36 +94,39 @@ def test_blocks_with_a_halo_give_the_bits_of_one_pass(model: NvdsNetwork, block:
     assert reads == [(max(0, s - 3), min(9, min(s + block, 9) + 3)) for s in starts]
 
 
-def test_each_frame_is_encoded_and_detailed_once_for_both_directions(
-    model: NvdsNetwork, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("direction", "reference_keys"), [("both", 27), ("forward", 21)])
+def test_what_a_frame_gives_to_its_windows_is_computed_once(
+    model: NvdsNetwork, monkeypatch: pytest.MonkeyPatch, direction: Direction, reference_keys: int
 ) -> None:
-    encoded: list[int] = []
-    detailed: list[int] = []
-    encode, detail = model.encode, model.detail
+    counts: Counter[str] = Counter()
 
-    def count_encode(frames: Tensor) -> Tensor:
-        encoded.append(len(frames))
-        return encode(frames)
+    def count(name: str, call: Callable[..., object]) -> None:
+        def counted(frames: Tensor, *rest: object) -> object:
+            counts[name] += len(frames)
+            return call(frames, *rest)
 
-    def count_detail(fused: Tensor, rgb: Tensor) -> object:
-        detailed.append(len(rgb))
-        return detail(fused, rgb)
+        monkeypatch.setattr(model, name, counted)
 
-    monkeypatch.setattr(model, "encode", count_encode)
-    monkeypatch.setattr(model, "detail", count_detail)
-    streamed(model, random_frames(9))
-    assert sum(encoded) == 9
-    assert sum(detailed) == 9
+    for name in ("encode", "detail", "own_tokens", "reference_keys", "finish"):
+        count(name, getattr(model, name))
+    streamed(model, random_frames(9), direction)
+    assert counts["encode"] == counts["detail"] == counts["own_tokens"] == 9
+    # all 9 frames in all 3 roles; the past alone never sees the last frames from afar
+    assert counts["reference_keys"] == reference_keys
+    assert counts["finish"] == (18 if direction == "both" else 9)
 
 
-@pytest.mark.parametrize(("direction", "limit"), [("both", 7), ("forward", 4)])
-def test_memory_does_not_grow_with_the_scene(model: NvdsNetwork, direction: Direction, limit: int) -> None:
+@pytest.mark.parametrize(("direction", "fused", "keys"), [("both", 7, 15), ("forward", 4, 6)])
+def test_memory_does_not_grow_with_the_scene(model: NvdsNetwork, direction: Direction, fused: int, keys: int) -> None:
     stream = StreamingStabilizer(model, direction=direction)
+    held = stream._windows
     sizes = []
     for frame in random_frames(20):
         stream.push(frame)
-        sizes.append(max(len(stream._fused), len(stream._rgb)))
-    assert max(sizes) <= limit
+        sizes.append((len(held._fused), len(held._rgb), len(held._keys)))
+    assert max(size[0] for size in sizes) <= fused
+    assert max(size[1] for size in sizes) <= 4
+    assert max(size[2] for size in sizes) <= keys
 
 
 def test_results_of_both_passes_come_three_frames_late_and_forward_ones_at_once(model: NvdsNetwork) -> None:
@@ -146,6 +151,49 @@ def test_forward_only_gives_the_forward_pass_of_both(model: NvdsNetwork) -> None
     both, forward = streamed(model, frames), streamed(model, frames, "forward")
     np.testing.assert_array_equal([r.forward for r in both], [r.forward for r in forward])
     assert all(r.backward is None for r in forward)
+
+
+@pytest.mark.parametrize("direction", ["both", "forward"])
+@pytest.mark.parametrize("batch", [2, 4, 16])
+def test_frames_computed_together_give_the_same_results(model: NvdsNetwork, batch: int, direction: Direction) -> None:
+    frames = random_frames(9)
+    together = list(stabilize_stream(model, frames, direction=direction, batch=batch))
+    for one, other in zip(streamed(model, frames, direction), together, strict=True):
+        assert one.index == other.index
+        np.testing.assert_allclose(other.forward, one.forward, rtol=0, atol=SAME)
+        if one.backward is not None and other.backward is not None:
+            np.testing.assert_allclose(other.backward, one.backward, rtol=0, atol=SAME)
+        assert (one.backward is None) == (other.backward is None)
+
+
+@pytest.mark.parametrize("block", [1, 4])
+def test_blocks_of_frames_computed_together_give_the_same_results(model: NvdsNetwork, block: int) -> None:
+    frames = random_frames(9)
+    parts = list(stabilize_blocks(model, lambda start, stop: frames[start:stop], 9, block=block, batch=3))
+    assert [r.index for r in parts] == list(range(9))
+    for one, other in zip(streamed(model, frames), parts, strict=True):
+        np.testing.assert_allclose(other.forward, one.forward, rtol=0, atol=SAME)
+
+
+def test_bfloat16_stays_near_float32_and_gives_float32_maps(model: NvdsNetwork) -> None:
+    frames = random_frames(5)
+    exact = np.stack([r.forward for r in streamed(model, frames)])
+    rounded = np.stack([r.forward for r in stabilize_stream(model, frames, precision="bf16")])
+    assert rounded.dtype == np.float32
+    gap = np.abs(rounded - exact)
+    assert 0 < gap.max() < 0.15 * exact.max()
+    assert gap.mean() < 0.01 * exact.max()
+    seen = rounded[rounded > 0]
+    assert len(np.unique(seen)) > 0.9 * len(seen)  # the last layer is not rounded to 8 bits
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"precision": "fp16"}, "'fp16' is not one of fp32, bf16"), ({"batch": 0}, "batches of 0 frames; at least 1")],
+)
+def test_options_that_do_not_exist_are_refused(model: NvdsNetwork, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        stabilize_video(model, *make_video(2), size=(48, 40), **options)
 
 
 def make_video(count: int, height: int = 30, width: int = 44) -> tuple[np.ndarray, np.ndarray]:
