@@ -100,7 +100,7 @@ def unfilled_parameters() -> Iterator[None]:
 
 
 class _WithoutInitialization(TorchFunctionMode):  # type: ignore[no-untyped-call]
-    """Skips operations that change a parameter in place: while a module is built, these are its initialisation."""
+    """Skips what changes a parameter, or a view of one, in place: while a module is built, that is initialisation."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -108,10 +108,14 @@ class _WithoutInitialization(TorchFunctionMode):  # type: ignore[no-untyped-call
         kwargs = kwargs or {}
         target = args[0] if args else kwargs.get("tensor")
         name = getattr(func, "__name__", "")
-        in_place = name.endswith("_") and not name.endswith("__") and name != "requires_grad_"
-        if in_place and isinstance(target, nn.Parameter):
+        in_place = name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
+        if in_place and name != "requires_grad_" and _is_parameter(target):
             return target
         return func(*args, **kwargs)
+
+
+def _is_parameter(value: object) -> bool:
+    return isinstance(value, Tensor) and isinstance(value if value._base is None else value._base, nn.Parameter)
 
 
 def check_fits(file: OfficialFile, path: Path) -> None:

@@ -208,6 +208,9 @@ def test_parameters_are_filled_as_ever_outside_of_the_context_and_by_other_opera
     with unfilled_parameters():
         parameter = torch.nn.Parameter(torch.zeros(4))
         torch.nn.init.constant_(parameter, 3.0)
+        with torch.no_grad():
+            parameter.view(2, 2)[0] = 5.0
+            parameter[1:].copy_(torch.ones(3))
         parameter.data.add_(1.0)  # a tensor, no parameter
         other = torch.zeros(4).fill_(2.0)
     assert parameter.tolist() == [1.0] * 4
