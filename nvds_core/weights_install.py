@@ -129,7 +129,8 @@ def _partial(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
         try:
             yield file, path
         finally:
-            if path.exists() and not path.stat().st_size:
+            held = file.seek(0, os.SEEK_END)
+            if not held and path.exists():
                 path.unlink()
                 _tag(path).unlink(missing_ok=True)
 

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
@@ -156,13 +158,23 @@ def test_files_that_cannot_be_the_weights_are_not_adopted(
     assert not cache.exists() or names_in(cache) == set()
 
 
-def test_a_broken_download_is_no_beginning_of_another_file(site: Site, cache: Path, tmp_path: Path) -> None:
+def test_a_broken_download_and_a_broken_copy_are_not_mixed(
+    site: Site, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(original: BinaryIO, copy: BinaryIO, length: int) -> None:
+        copy.write(b"x" * 1500)
+        raise KeyboardInterrupt
+
+    source = tmp_path / "mine.pth"
+    source.write_bytes(site.content)
     site.cuts = [1000, 0, 0]
     with pytest.raises(WeightsError):
         pull("mini", pauses=NO_WAIT)
-    source = tmp_path / "mine.pth"
-    source.write_bytes(site.content)
-    adopt("mini", source)
+    monkeypatch.setattr(shutil, "copyfileobj", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        adopt("mini", source)
+    pull("mini")
+    assert (cache / FILE).read_bytes() == site.content
     assert names_in(cache) == {FILE}
 
 
