@@ -62,7 +62,11 @@ PREDICTORS: dict[str, str] = {
     "dpt-large": "nvds_core.predictors.published:dpt_large",
     "dpt-hybrid": "nvds_core.predictors.published:dpt_hybrid",
 }
-REGISTRY = Registry("predictor", "nvds.predictors", PREDICTORS)
+# Those with an argument behind a colon: scheme -> (what it is, "module:factory"), called as factory(argument, device).
+SCHEMES: dict[str, tuple[str, str]] = {
+    "transformers": ("ID", "nvds_core.predictors.transformers_predictor:TransformersDepth"),
+}
+REGISTRY = Registry("predictor", "nvds.predictors", PREDICTORS, SCHEMES)
 
 
 def predictor_names() -> tuple[str, ...]:
