@@ -13,6 +13,7 @@ from nvds_core.sizes import inference_size
 from nvds_core.weights_cache import require_checkpoints
 from storage import ArtifactRef, VideoRef
 from tasks import workers
+from tasks.depth_maps import check_one_video
 from tasks.digests import DigestMemo
 from tasks.flow_fields import flow_ref
 from tasks.frames import frames_ref
@@ -79,7 +80,7 @@ def refs_of(video: VideoRef, config: RunConfig) -> VideoRefs:
     """Chain the names of all steps of one video."""
     predictor = workers.predictor(config.predictor.name)
     frames = frames_ref(video, config.frames, predictor.short_side, predictor.multiple)
-    initial = initial_ref(frames, config.predictor)
+    initial = initial_ref(frames, config.predictor, video)
     flow = flow_ref(frames, config.flow) if config.score.name != "none" else None
     stabilized = None if config.stabilizer.name == "none" else stabilized_ref(frames, initial, config.stabilizer)
     inputs = ScoreInputs(frames, flow, initial, stabilized, config.stabilizer.passes)
@@ -102,19 +103,22 @@ def plan_run(inputs: Sequence[str], workspace: Workspace, config: RunConfig) -> 
     done: dict[str, dict[str, Any]] = {}
     refused, duplicates = [], []
     for source in find_sources(inputs):
+        video = None
         try:
             video = identify(source, memo)
-        except Exception as error:  # whatever is wrong with one source stays its own affair
-            refused.append(Unreadable(unreadable(source), reason_for(error), public_text(error)))
+            wanted = refs_of(video, config).published
+        except Exception as error:  # whatever is wrong with one source, or with depth maps for it, stays its own affair
+            refused.append(Unreadable(video or unreadable(source), reason_for(error), public_text(error)))
             continue
         if video.video_id in videos:
             duplicates.append(video)  # same name and same content: one result serves both
             continue
         videos[video.video_id] = video
-        record = find_published(workspace.out, video, refs_of(video, config).published)
+        record = find_published(workspace.out, video, wanted)
         if record is not None:
             done[video.video_id] = _without_pairs(record)
     memo.save()
+    check_one_video(config.predictor.name, list(videos.values()))
     return Plan(tuple(videos.values()), done, tuple(refused), tuple(duplicates), digests)
 
 

@@ -137,7 +137,7 @@ def _take_all(steps: _Steps, workspace: Workspace, video: VideoRef, refs: VideoR
     with lane("decode"):
         steps.take("frames", lambda: extract_frames(workspace, video, config.frames, model.short_side, model.multiple))
     with beside(flow), lane("device"):
-        steps.take("initial", lambda: predict_initial(workspace, refs.frames, config.predictor, limits))
+        steps.take("initial", lambda: predict_initial(workspace, refs.frames, config.predictor, limits, video))
         if refs.stabilized is not None:
             steps.take("stabilized", lambda: stabilize(workspace, refs.frames, refs.initial, config.stabilizer, limits))
     with lane("finish"):

@@ -74,16 +74,18 @@ def maps_of(folder: DepthFolder, video: VideoRef | None) -> DepthMaps:
     return VolumeMaps(volume, folder.result, _volume_digest(str(entry), folder.result, stamp))
 
 
-def write_maps(folder: Path, source: DepthMaps, pictures: FrameArtifact, digest: str, entry: str) -> None:
+def write_maps(arrays_folder: Path, folder: DepthFolder, video: VideoRef | None, pictures: FrameArtifact) -> None:
     """Write the maps of a video as its initial disparity, at the size of its frames.
 
     Raises:
         DecodeError: not one map per frame, or a damaged one.
     """
-    check_count(source.count, pictures.frames, pictures.source.get("frames"), entry)
+    source = maps_of(folder, video)
+    check_count(source.count, pictures.frames, pictures.source.get("frames"), f"folder:{folder.path}")
+    digest = f"{folder.digest}:{source.digest}"
     size = (pictures.width, pictures.height)
     spec = ArraySpec(shape=(pictures.frames, pictures.height, pictures.width), dtype="float32")
-    with write_arrays(folder, {"initial": spec}, {"predictor": digest}) as arrays:
+    with write_arrays(arrays_folder, {"initial": spec}, {"predictor": digest}) as arrays:
         for index, disparity in zip(range(pictures.frames), source.maps(), strict=False):
             arrays.write("initial", index, resize_map(disparity, size)[None])
 
@@ -92,13 +94,16 @@ def check_one_video(name: str, videos: Sequence[VideoRef]) -> None:
     """Refuse to give the maps of one video to several.
 
     Raises:
-        ConfigError: ``folder:PATH`` is one video's maps, and there are more videos.
+        ConfigError: ``folder:PATH`` is one video's maps, and more than one video would take them.
     """
     predictor = workers.predictor(name)
-    if isinstance(predictor, DepthFolder) and predictor.single and len(videos) > 1:
+    if not isinstance(predictor, DepthFolder) or len(videos) < 2:
+        return
+    takers = [video.name for video in videos if predictor.locate(video.name, video.video_id) == predictor.path]
+    if len(takers) > 1:
         raise ConfigError(
-            f"folder:{predictor.path} holds the maps of one video, but there are {len(videos)}; "
-            "put the maps of each into an entry with the video's name and give the folder above"
+            f"folder:{predictor.path} holds the maps of one video, but {len(takers)} would take them "
+            f"({', '.join(takers[:3])}, ...); put the maps of each into an entry with the video's name"
         )
 
 

@@ -54,6 +54,8 @@ FLOWS: dict[str, str] = {
     "dis-ultrafast": "nvds_core.flow.dis:dis_ultrafast",
     "gmflow": "nvds_core.flow.network_flow:gmflow",
     "gmflow-refine": "nvds_core.flow.network_flow:gmflow_refine",
+    "raft_large": "nvds_core.flow.torchvision_flow:large",
+    "raft_small": "nvds_core.flow.torchvision_flow:small",
 }
 REGISTRY = Registry("flow", "nvds.flows", FLOWS)
 

@@ -64,6 +64,7 @@ PREDICTORS: dict[str, str] = {
 }
 # Those with an argument behind a colon: scheme -> (what it is, "module:factory"), called as factory(argument, device).
 SCHEMES: dict[str, tuple[str, str]] = {
+    "folder": ("PATH", "nvds_core.predictors.folder:DepthFolder"),
     "transformers": ("ID", "nvds_core.predictors.transformers_predictor:TransformersDepth"),
 }
 REGISTRY = Registry("predictor", "nvds.predictors", PREDICTORS, SCHEMES)

@@ -28,10 +28,17 @@ DAMAGED: Final = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, c
 
 
 class DepthMaps(Protocol):
-    """Depth maps of one video in order; ``digest`` names their content, wherever it lies."""
+    """Depth maps of one video in order."""
 
-    count: int
-    digest: str
+    @property
+    def count(self) -> int:
+        """Number of maps."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Names the content of all maps together."""
+        ...
 
     def maps(self) -> Iterator[NDArray[np.float32]]:
         """Finite disparity [h,w] of every frame; DecodeError naming the file that cannot be used."""
@@ -127,14 +134,14 @@ def _read_map(path: Path, quantity: Quantity | None) -> tuple[NDArray[Any], Quan
         data = path.read_bytes()
         if suffix == ".exr":
             return read_exr(data, str(path)), quantity or "disparity"
-        values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except DAMAGED as error:
         raise DecodeError(f"{path}: damaged or no {suffix[1:].upper()} file ({error}); write it again") from error
-    if values is None:
+    if picture is None:
         raise DecodeError(f"{path}: damaged or no PNG file; write it again")
-    if values.dtype != np.uint16 or values.ndim != 2:
-        raise DecodeError(f"{path}: {values.dtype} {values.shape} is no 16-bit map; write grey pictures of 16 bits")
-    return values, quantity or "disparity"
+    if picture.dtype != np.uint16 or picture.ndim != 2:
+        raise DecodeError(f"{path}: {picture.dtype} {picture.shape} is no 16-bit map; write grey pictures of 16 bits")
+    return picture, quantity or "disparity"
 
 
 def _flat(values: NDArray[Any], path: Path) -> NDArray[Any]:
@@ -142,7 +149,10 @@ def _flat(values: NDArray[Any], path: Path) -> NDArray[Any]:
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
         values = values[0] if values.shape[0] == 1 else values[..., 0]
     if values.ndim != 2 or values.size == 0 or values.dtype.kind not in "fiu":
-        raise DecodeError(f"{path}: {values.dtype} {values.shape} is no map; numbers [h, w] are needed")
+        raise DecodeError(
+            f"{path}: {values.dtype} {values.shape} is no map of one frame; numbers [h, w] are needed "
+            "(a file with all frames must be called like its video)"
+        )
     return values
 
 

@@ -56,11 +56,6 @@ class DepthFolder:
             f"folder:{self.path} holds maps of videos; ask it for a video, not for pictures", reason="config"
         )
 
-    @property
-    def single(self) -> bool:
-        """Whether the path itself holds the maps of one video, rather than entries by name."""
-        return self.path.is_file() or is_volume(self.path) or bool(map_files(self.path) and not self._has_entries())
-
     def locate(self, video: str, video_id: str) -> Path:
         """The entry of a video, by its id, else by its name, else the path itself if it is one.
 
@@ -74,7 +69,7 @@ class DepthFolder:
                 raise DecodeError(f'several maps for the video "{video}": {names}; leave one of them', reason="maps")
             if found:
                 return found[0]
-        if self.single:
+        if self.path.is_file() or is_volume(self.path) or map_files(self.path):
             return self.path
         wanted = ", ".join(f"{video}{ending or '/'}" for ending in ENDINGS)
         raise DecodeError(f'{self.path}: no maps for the video "{video}"; expected one of {wanted}', reason="no_maps")
@@ -84,12 +79,11 @@ class DepthFolder:
         return open_files(entry, self.quantity)
 
     def _candidates(self, stem: str) -> list[Path]:
-        if self.path.is_file() or Path(stem).name != stem:  # a name such as ".." must not lead elsewhere
+        if (
+            self.path.is_file() or stem == ".." or Path(stem).name != stem
+        ):  # a name such as ".." must not lead elsewhere
             return []
         return [base / f"{stem}{ending}" for base in (self.path, self.path / "videos") for ending in ENDINGS]
-
-    def _has_entries(self) -> bool:
-        return any(_is_entry(entry) for entry in self.path.iterdir() if entry.is_dir())
 
 
 def is_volume(path: Path) -> bool:

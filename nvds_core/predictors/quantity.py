@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, cast, get_args
+from typing import Any, Final, Literal, get_args
 
 import cv2
 import numpy as np
@@ -16,9 +16,10 @@ QUANTITIES: Final[tuple[Quantity, ...]] = get_args(Quantity)
 
 def quantity_option(what: str, value: str) -> Quantity:
     """The option ``quantity`` of a predictor; ConfigError naming ``what`` for any other value."""
-    if value not in QUANTITIES:
-        raise ConfigError(f"{what}: quantity is {value!r}, must be {' or '.join(QUANTITIES)}")
-    return cast(Quantity, value)
+    for quantity in QUANTITIES:
+        if value == quantity:
+            return quantity
+    raise ConfigError(f"{what}: quantity is {value!r}, must be {' or '.join(QUANTITIES)}")
 
 
 def to_disparity(values: NDArray[Any], quantity: Quantity, name: str) -> NDArray[np.float32]:

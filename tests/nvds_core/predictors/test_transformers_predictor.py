@@ -49,6 +49,8 @@ def save_depth_anything(folder: Path, seed: int = 0, **options: object) -> Path:
     model = transformers.DepthAnythingForDepthEstimation(config)
     for value in model.parameters():  # the head's ReLU would leave nothing of a random network
         value.data.add_(0.05)
+    if config.depth_estimation_type == "metric":  # or its sigmoid would be at its end everywhere
+        model.head.conv3.weight.data.mul_(1e-3)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
