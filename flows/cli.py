@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from flows import commands_results, commands_run, commands_tools, commands_weights
+from flows.cli_plugins import PluginCommand
 
 app = typer.Typer(
     name="nvds",
@@ -15,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command(epilog=commands_run.EPILOG)(commands_run.run)
+app.command(cls=PluginCommand, epilog=commands_run.EPILOG)(commands_run.run)
 app.command(epilog=commands_results.STATUS_EPILOG)(commands_results.status)
 app.command(epilog=commands_results.TABLE_EPILOG)(commands_results.table)
 app.command(epilog=commands_results.EXPORT_EPILOG)(commands_results.export)

@@ -16,11 +16,24 @@ if TYPE_CHECKING:
     from flows.ledger import Outcome
     from flows.planning import Plan
 
+# Written out, as asking the registries would load torch for a --help; a test compares.
+PREDICTOR_HELP = (
+    "Single-image predictor: tiny, midas-v21, midas-v21-small, dpt-large, dpt-hybrid; transformers:ID (of the Hugging "
+    "Face Hub, or a folder), folder:PATH (maps that are there: PNG, NPY, NPZ, EXR, our volumes), either with "
+    "?quantity=depth behind it for metric depth; or that of an installed package. [default: tiny]"
+)
+FLOW_HELP = (
+    "Optical flow for the scores: dis, dis-fast, dis-ultrafast, gmflow, gmflow-refine, raft_large, raft_small "
+    "(?weights=FILE), or that of an installed package. [default: dis]"
+)
+
 EPILOG = """Examples:
 
   nvds run clip.mp4 --out out
 
   nvds run videos/ "*.mov" list.txt --out s3://bucket/depth --size 448x256
+
+  nvds run videos/ --out out --predictor folder:depth/   # your own maps
 
   nvds run videos/ --out out --dry-run      # what there is to do
 
@@ -36,9 +49,9 @@ def run(
         typer.Argument(metavar="INPUT...", help="Video files, folders, globs, URLs, or .txt files that list them."),
     ],
     out: Annotated[str, typer.Option("--out", "-o", help="Output folder or fsspec URL.")],
-    predictor: Annotated[str | None, typer.Option(help="Single-image predictor. [default: tiny]")] = None,
+    predictor: Annotated[str | None, typer.Option(help=PREDICTOR_HELP)] = None,
     stabilizer: Annotated[str | None, typer.Option(help="nvds-tiny, nvds or none. [default: nvds-tiny]")] = None,
-    flow: Annotated[str | None, typer.Option(help="Optical flow for the scores. [default: dis]")] = None,
+    flow: Annotated[str | None, typer.Option(help=FLOW_HELP)] = None,
     short_side: Annotated[int | None, typer.Option(help="Short side of the depth maps, pixels.")] = None,
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Exact size of the depth maps.")] = None,
     direction: Annotated[str | None, typer.Option(help="both or forward. [default: both]")] = None,

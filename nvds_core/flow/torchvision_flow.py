@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.optical_flow import Raft_Large_Weights, Raft_Small_Weights, raft_large, raft_small
 
-from nvds_core.checkpoints import load_state, state_digest
+from nvds_core.checkpoints import load_state, read_checkpoint, state_digest
 from nvds_core.flow.base import FloatArray, check_frame_pair
 from nvds_core.types import ConfigError, CoreError, WeightsError
 
@@ -52,7 +51,7 @@ class RaftFlow:
             raise ConfigError(f"no RAFT called {name!r}; choose one of: {', '.join(NETWORKS)}")
         self.name, self.device = name, torch.device(device)
         path = find_weights(name, weights)
-        self.model = load_state(NETWORKS[name][0](weights=None), read_weights(path, name)).eval().to(self.device)
+        self.model = load_state(NETWORKS[name][0](weights=None), read_checkpoint(path)).eval().to(self.device)
         self.digest = f"{name}:v{VERSION}:{state_digest(self.model)}"
         self._one_at_a_time = threading.Lock()  # the network keeps the pyramid of the pair it works on
 
@@ -133,15 +132,3 @@ def find_weights(name: str, weights: str | None) -> Path:
     if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(prefix):
         raise WeightsError(f"{name}: {path} is damaged, its sha256 does not begin with {prefix}; fetch {address} again")
     return path
-
-
-def read_weights(path: Path, name: str) -> dict[str, Tensor]:
-    """The state_dict in a file, without running code from it; WeightsError if there is none."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise WeightsError(f"{name}: {path} cannot be read ({first}); fetch it again") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"{name}: {path} holds no state_dict; give the file that torchvision publishes")
-    return state

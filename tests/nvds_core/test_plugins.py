@@ -1,9 +1,5 @@
 from __future__ import annotations
 
-import sys
-import textwrap
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -11,37 +7,13 @@ from nvds_core.flow import create_flow, flow_names
 from nvds_core.plugins import Registry, parse_name
 from nvds_core.predictors.base import create_predictor, predictor_names
 from nvds_core.types import ConfigError, CoreError, ShapeError, WeightsError
-
-
-class Site:
-    """A folder on sys.path in which packages with entry points are installed as an installer would leave them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def install(self, package: str, code: str, **groups: dict[str, str]) -> None:
-        """Write module ``package`` and its dist-info; groups are given as ``nvds_predictors={name: object}``."""
-        (self.folder / f"{package}.py").write_text(textwrap.dedent(code))
-        info = self.folder / f"{package}-1.2.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.2\n")
-        lines = []
-        for group, points in groups.items():
-            lines += [
-                f"[{group.replace('_', '.')}]",
-                *(f"{name} = {package}:{value}" for name, value in points.items()),
-            ]
-        (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+from tests.plugin_site import plugin_site
 
 
 @pytest.fixture
-def site(tmp_path, monkeypatch):
-    before = set(sys.modules)
-    monkeypatch.syspath_prepend(tmp_path)
-    yield Site(tmp_path)
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
-            del sys.modules[name]
+def site(tmp_path):
+    with plugin_site(tmp_path) as found:
+        yield found
 
 
 PREDICTOR = """
@@ -78,7 +50,7 @@ def test_a_name_is_taken_apart(text, base, argument, options):
 
 def test_an_installed_predictor_is_found_by_name_and_takes_options(site):
     assert "dark" not in predictor_names()
-    site.install("darkness", PREDICTOR, nvds_predictors={"dark": "Dark"})
+    site.install("darkness", PREDICTOR, {"nvds.predictors": {"dark": "darkness:Dark"}})
     assert "dark" in predictor_names()
     pictures = np.random.default_rng(0).random((2, 32, 64, 3))
     predictor = create_predictor("dark?gain=2")
@@ -104,7 +76,7 @@ def test_an_installed_flow_is_found_by_name(site):
             def estimate_to_previous(self, previous_rgb, current_rgb):
                 return np.zeros((2, *current_rgb.shape[:2]))
     """
-    site.install("stillness", code, nvds_flows={"still": "Still"})
+    site.install("stillness", code, {"nvds.flows": {"still": "stillness:Still"}})
     assert "still" in flow_names()
     flow, frame = create_flow("still"), np.zeros((3, 4, 3))
     to_previous, to_next = flow.estimate(frame, frame)
@@ -133,7 +105,7 @@ def test_an_installed_flow_is_found_by_name(site):
     ],
 )
 def test_a_broken_package_harms_nobody_until_it_is_used_and_is_then_named(site, code, problem):
-    site.install("darkness", code, nvds_predictors={"dark": "Dark"})
+    site.install("darkness", code, {"nvds.predictors": {"dark": "darkness:Dark"}})
     assert "dark" in predictor_names()
     assert create_predictor("tiny").name == "tiny"
     with pytest.raises(ConfigError, match="predictor 'dark'") as error:
@@ -145,17 +117,18 @@ def test_a_broken_package_harms_nobody_until_it_is_used_and_is_then_named(site, 
 
 def test_errors_that_a_package_foresaw_pass_unchanged(site):
     code = "from nvds_core import WeightsError\ndef Dark(device): raise WeightsError('fetch dark.pth')"
-    site.install("darkness", code, nvds_predictors={"dark": "Dark"})
+    site.install("darkness", code, {"nvds.predictors": {"dark": "darkness:Dark"}})
     with pytest.raises(WeightsError, match=r"^fetch dark.pth$"):
         create_predictor("dark")
 
 
 def test_a_package_cannot_take_a_built_in_name_nor_can_two_share_one(site):
-    site.install("darkness", PREDICTOR, nvds_predictors={"tiny": "Dark", "dark": "Dark"}, nvds_flows={"dis": "Dark"})
+    predictors, flows = {"tiny": "darkness:Dark", "dark": "darkness:Dark"}, {"dis": "darkness:Dark"}
+    site.install("darkness", PREDICTOR, {"nvds.predictors": predictors, "nvds.flows": flows})
     for create, name in ((create_predictor, "tiny"), (create_flow, "dis")):
         with pytest.raises(ConfigError, match=f"'{name}' is brought by this program and by package darkness 1.2"):
             create(name)
-    site.install("night", PREDICTOR, nvds_predictors={"dark": "Dark"})
+    site.install("night", PREDICTOR, {"nvds.predictors": {"dark": "night:Dark"}})
     with pytest.raises(ConfigError, match=r"package (darkness|night) 1.2 and by package (darkness|night) 1.2"):
         create_predictor("dark")
     assert create_flow("dis-fast").name == "dis-fast"
@@ -171,7 +144,7 @@ def test_a_package_cannot_take_a_built_in_name_nor_can_two_share_one(site):
 )
 def test_what_a_package_returns_is_checked(site, result, error, words):
     body = PREDICTOR.replace("self.gain * (1.0 - unit_rgb.mean(axis=3))", result)
-    site.install("darkness", body, nvds_predictors={"dark": "Dark"})
+    site.install("darkness", body, {"nvds.predictors": {"dark": "darkness:Dark"}})
     with pytest.raises(error, match=f"predictor 'dark' of package darkness 1.2.*{words}"):
         create_predictor("dark").predict(np.zeros((2, 32, 64, 3)))
 
