@@ -74,6 +74,23 @@ def map_files(folder: Path) -> list[Path]:
     return sorted(files, key=lambda path: [(int(part), "") if part.isdigit() else (-1, part) for part in _parts(path)])
 
 
+def is_series(folder: Path) -> bool:
+    """Whether a folder itself holds the maps of one video, a file per frame, rather than array files of videos."""
+    files = map_files(folder)
+    return bool(files) and not _holds_video(files[0])
+
+
+def _holds_video(path: Path) -> bool:
+    if path.suffix.lower() not in (".npy", ".npz"):
+        return False
+    try:
+        with _opened(path, None) as (stream, _):
+            shape, _ = _npy_header(stream, path)
+    except (*DAMAGED, DecodeError):
+        return False  # a single map, or no map at all, which reading it will tell
+    return shape[0] > 1 and shape[2] > 1
+
+
 def _parts(path: Path) -> list[str]:
     return [part for part in re.split(r"([0-9]+)", path.stem) if part]
 

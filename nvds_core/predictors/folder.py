@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nvds_core.predictors.depth_files import DepthMaps, map_files, open_files
+from nvds_core.predictors.depth_files import DepthMaps, is_series, open_files
 from nvds_core.predictors.quantity import Quantity, quantity_option
 from nvds_core.types import ConfigError, CoreError, DecodeError
 
@@ -69,7 +69,7 @@ class DepthFolder:
                 raise DecodeError(f'several maps for the video "{video}": {names}; leave one of them', reason="maps")
             if found:
                 return found[0]
-        if self.path.is_file() or is_volume(self.path) or map_files(self.path):
+        if self.path.is_file() or is_volume(self.path) or is_series(self.path):
             return self.path
         wanted = ", ".join(f"{video}{ending or '/'}" for ending in ENDINGS)
         raise DecodeError(f'{self.path}: no maps for the video "{video}"; expected one of {wanted}', reason="no_maps")

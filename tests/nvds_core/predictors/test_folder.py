@@ -228,8 +228,9 @@ def test_the_path_itself_may_be_the_maps_of_one_video(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["absent", "..", "."])
-def test_a_video_without_maps_is_refused_with_what_was_expected(tmp_path, name):
-    folder = create_predictor(f"folder:{entries(tmp_path / 'maps', 'clip')}")
+@pytest.mark.parametrize("other", ["clip", "clip.npz", "clip.npy"])
+def test_a_video_without_maps_is_refused_with_what_was_expected(tmp_path, name, other):
+    folder = create_predictor(f"folder:{entries(tmp_path / 'maps', other)}")
     with pytest.raises(DecodeError, match=r'no maps for the video ".*"; expected one of .*\.npz') as error:
         folder.locate(name, f"{name}-0123456789")
     assert error.value.reason == "no_maps"
