@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from nvds_core.plugins import Registry
+from nvds_core.plugins import Registry, parse_name
 from nvds_core.types import ConfigError, CoreError, ShapeError
 
 FloatArray = NDArray[np.float32]
@@ -104,7 +104,7 @@ class CheckedFlow:
             if not callable(getattr(inner, method, None)):
                 raise ConfigError(f"{self._title} has no method {method}(previous_rgb, current_rgb)")
         self.name: str = inner.name
-        self.digest: str = inner.digest
+        self.digest: str = f"{parse_name(name).base}:{inner.digest}"  # two packages may both call theirs "1"
 
     def __getattr__(self, attribute: str) -> Any:
         if attribute.startswith("_"):  # also keeps unpickling from asking for _inner before it is there

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nvds_core.checkpoints import state_digest
 from nvds_core.models import create_model
-from nvds_core.plugins import Registry
+from nvds_core.plugins import Registry, parse_name
 from nvds_core.predictors.tiny import RGB_MEAN, RGB_STD
 from nvds_core.types import ConfigError, CoreError, ShapeError
 
@@ -109,7 +109,7 @@ class CheckedPredictor:
         if not callable(getattr(inner, "predict", None)):
             raise ConfigError(f"{self._title} has no method predict(unit_rgb)")
         self.name: str = inner.name
-        self.digest: str = inner.digest
+        self.digest: str = f"{parse_name(name).base}:{inner.digest}"  # two packages may both call theirs "1"
         self.short_side: int = inner.short_side
         # the stabiliser halves its input five times
         self.multiple: int = math.lcm(inner.multiple, 32)

@@ -70,7 +70,8 @@ class TransformersDepth:
         size = (unit_rgb.shape[1], unit_rgb.shape[2])
         inputs = self.processor(images=pictures, return_tensors="pt", input_data_format="channels_last")
         outputs = self.model(**{name: value.to(self.device) for name, value in inputs.items()})
-        maps = self._full_size(outputs, size, len(pictures)).float()
+        outputs["predicted_depth"] = outputs["predicted_depth"].float()  # bfloat16 under autocast: too coarse to resize
+        maps = self._full_size(outputs, size, len(pictures))
         if self.quantity == "depth":
             maps = 1.0 / maps.clamp(min=NEAREST_METRES)
         return finite(maps.cpu().numpy(), f"transformers:{self.source}")

@@ -23,7 +23,7 @@ PREDICTOR = """
         name, short_side, multiple = "dark", 96, 14
 
         def __init__(self, device, gain="1"):
-            self.gain, self.digest = float(gain), f"dark:1:{gain}"
+            self.gain, self.digest = float(gain), f"1:{gain}"
 
         def predict(self, unit_rgb):
             return self.gain * (1.0 - unit_rgb.mean(axis=3))
@@ -66,7 +66,7 @@ def test_an_installed_flow_is_found_by_name(site):
         import numpy as np
 
         class Still:
-            name, digest = "still", "still:1"
+            name, digest = "still", "1"
 
             def __init__(self, device): ...
 
@@ -79,6 +79,7 @@ def test_an_installed_flow_is_found_by_name(site):
     site.install("stillness", code, {"nvds.flows": {"still": "stillness:Still"}})
     assert "still" in flow_names()
     flow, frame = create_flow("still"), np.zeros((3, 4, 3))
+    assert flow.digest == "still:1", "with the name, as other packages have a version 1 as well"
     to_previous, to_next = flow.estimate(frame, frame)
     assert to_previous.shape == to_next.shape == (2, 3, 4)
     assert to_previous.dtype == np.float32
