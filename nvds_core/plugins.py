@@ -44,6 +44,29 @@ class Made:
     package: str | None
 
 
+class Foreign:
+    """An object of another package behind checks of ours; attributes they do not cover are those of the object.
+
+    Args:
+        inner: the object.
+        title: what it is called in errors.
+    """
+
+    def __init__(self, inner: Any, title: str) -> None:
+        self._inner, self._title = inner, title
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("_"):  # also keeps unpickling from asking for _inner before it is there
+            raise AttributeError(attribute)
+        return getattr(self._inner, attribute)
+
+    def __setattr__(self, attribute: str, value: Any) -> None:
+        if attribute == "precision":  # how a network that has this setting is told to compute
+            setattr(self._inner, attribute, value)
+        else:
+            super().__setattr__(attribute, value)
+
+
 @dataclass(frozen=True)
 class Registry:
     """Factories of one kind of thing by name.

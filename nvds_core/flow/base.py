@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from nvds_core.plugins import Registry, parse_name
+from nvds_core.plugins import Foreign, Registry, parse_name
 from nvds_core.types import ConfigError, CoreError, ShapeError
 
 FloatArray = NDArray[np.float32]
@@ -91,11 +91,11 @@ def create_flow(name: str, device: Any = "cpu", **options: object) -> FlowEstima
     return flow
 
 
-class CheckedFlow:
+class CheckedFlow(Foreign):
     """A flow estimator of another package, held to the contract of `FlowEstimator`."""
 
     def __init__(self, inner: Any, name: str, package: str) -> None:
-        self._inner, self._title = inner, f"flow {name!r} of {package}"
+        super().__init__(inner, f"flow {name!r} of {package}")
         for attribute in ("name", "digest"):
             found = getattr(inner, attribute, None)
             if not isinstance(found, str) or not found:
@@ -107,9 +107,9 @@ class CheckedFlow:
         self.digest: str = f"{parse_name(name).base}:{inner.digest}"  # two packages may both call theirs "1"
 
     def __getattr__(self, attribute: str) -> Any:
-        if attribute.startswith("_"):  # also keeps unpickling from asking for _inner before it is there
+        if attribute == "estimate_pairs":  # would go past the checks, and the contract does not ask for it
             raise AttributeError(attribute)
-        return getattr(self._inner, attribute)
+        return super().__getattr__(attribute)
 
     def estimate(self, previous_rgb: np.ndarray, current_rgb: np.ndarray) -> tuple[FloatArray, FloatArray]:
         """As `FlowEstimator.estimate`; ShapeError or CoreError (reason ``not_finite``) if the result is not usable."""

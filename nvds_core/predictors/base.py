@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nvds_core.checkpoints import state_digest
 from nvds_core.models import create_model
-from nvds_core.plugins import Registry, parse_name
+from nvds_core.plugins import Foreign, Registry, parse_name
 from nvds_core.predictors.tiny import RGB_MEAN, RGB_STD
 from nvds_core.types import ConfigError, CoreError, ShapeError
 
@@ -96,11 +96,11 @@ def create_predictor(name: str, device: torch.device | str = "cpu") -> Predictor
     return predictor
 
 
-class CheckedPredictor:
+class CheckedPredictor(Foreign):
     """A predictor of another package, held to the contract of `Predictor`, so that its mistakes carry its name."""
 
     def __init__(self, inner: Any, name: str, package: str) -> None:
-        self._inner, self._title = inner, f"predictor {name!r} of {package}"
+        super().__init__(inner, f"predictor {name!r} of {package}")
         wanted = {"name": str, "digest": str, "short_side": int, "multiple": int}
         for attribute, kind in wanted.items():
             if not isinstance(getattr(inner, attribute, None), kind) or not getattr(inner, attribute):
@@ -113,11 +113,6 @@ class CheckedPredictor:
         self.short_side: int = inner.short_side
         # the stabiliser halves its input five times
         self.multiple: int = math.lcm(inner.multiple, 32)
-
-    def __getattr__(self, attribute: str) -> Any:
-        if attribute.startswith("_"):  # also keeps unpickling from asking for _inner before it is there
-            raise AttributeError(attribute)
-        return getattr(self._inner, attribute)
 
     def predict(self, unit_rgb: NDArray[np.float64]) -> NDArray[np.float32]:
         """As `Predictor.predict`; ShapeError or CoreError (reason ``not_finite``) if the result is not usable."""

@@ -67,7 +67,11 @@ class OutputHead(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.adapt_conv(x)
+        if torch.is_grad_enabled():
+            return self.adapt_conv(x)
+        # Under autocast too in full precision: bfloat16 would leave 8 bits of the disparity.
+        with torch.autocast(x.device.type, enabled=False):
+            return self.adapt_conv(x.to(self.adapt_conv[0].weight.dtype))
 
 
 class FrameFusion(nn.Module):

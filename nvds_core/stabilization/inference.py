@@ -7,6 +7,7 @@ part in (`sharing.WindowDecoder`). A ring of 7 frames suffices, with a delay of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -176,8 +177,9 @@ class StreamingStabilizer:
             return (i,) * REFERENCES
         return tuple(i + k * step for k in range(REFERENCES, 0, -1))
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16")
+    def _autocast(self) -> AbstractContextManager[object]:
+        """For ``fp32`` nothing, so that an autocast of the caller stays in force."""
+        return torch.autocast(self.device.type, torch.bfloat16) if self._precision == "bf16" else nullcontext()
 
 
 def stabilize_stream(

@@ -145,8 +145,7 @@ class NvdsNetwork(nn.Module):
         x = head.ffm2(detail.coarse, attended.permute(0, 3, 1, 2), (half_size[0], half_size[1]))
         x = head.ffm1(detail.half, x, (full_size[0], full_size[1]))
         x = head.ffm0(detail.full, x, (full_size[0], full_size[1]))
-        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would leave 8 bits of the disparity
-            return head.AO(x.to(head.AO.adapt_conv[0].weight.dtype))
+        return head.AO(x)
 
     def _blocks(self) -> list[FocalBlock]:
         return [block for block in self.Stabilizer.decoder_focal.blocks if isinstance(block, FocalBlock)]

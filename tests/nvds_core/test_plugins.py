@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -148,6 +150,16 @@ def test_what_a_package_returns_is_checked(site, result, error, words):
     site.install("darkness", body, {"nvds.predictors": {"dark": "darkness:Dark"}})
     with pytest.raises(error, match=f"predictor 'dark' of package darkness 1.2.*{words}"):
         create_predictor("dark").predict(np.zeros((2, 32, 64, 3)))
+
+
+def test_a_network_of_a_package_is_told_its_precision_and_travels_to_a_worker(site):
+    site.install("darkness", PREDICTOR, {"nvds.predictors": {"dark": "darkness:Dark"}})
+    predictor = create_predictor("dark")
+    assert getattr(predictor, "precision", None) is None
+    predictor._inner.precision = "fp32"
+    predictor.precision = "bf16"
+    assert (predictor.precision, predictor._inner.precision) == ("bf16", "bf16")
+    assert pickle.loads(pickle.dumps(predictor)).digest == predictor.digest
 
 
 def test_options_that_nothing_takes_are_refused():

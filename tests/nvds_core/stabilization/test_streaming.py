@@ -187,6 +187,15 @@ def test_bfloat16_stays_near_float32_and_gives_float32_maps(model: NvdsNetwork) 
     assert len(np.unique(seen)) > 0.9 * len(seen)  # the last layer is not rounded to 8 bits
 
 
+def test_an_autocast_of_the_caller_is_the_option_bf16(model: NvdsNetwork) -> None:
+    frames = random_frames(4)
+    expected = list(stabilize_stream(model, frames, precision="bf16"))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = streamed(model, frames)
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(one.forward, other.forward)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"precision": "fp16"}, "'fp16' is not one of fp32, bf16"), ({"batch": 0}, "batches of 0 frames; at least 1")],
