@@ -71,7 +71,7 @@ class OutputHead(nn.Module):
             return self.adapt_conv(x)
         # Under autocast too in full precision: bfloat16 would leave 8 bits of the disparity.
         with torch.autocast(x.device.type, enabled=False):
-            return self.adapt_conv(x.to(self.adapt_conv[0].weight.dtype))
+            return self.adapt_conv(x.to(next(self.parameters()).dtype))
 
 
 class FrameFusion(nn.Module):

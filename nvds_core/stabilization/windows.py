@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -90,26 +91,27 @@ def relative_index(kernel: int) -> Tensor:
     return table.reshape(WINDOW_TOKENS, kernel * kernel)
 
 
-def shifted_windows() -> tuple[Tensor, Tensor]:
+def shifted_windows() -> tuple[np.ndarray, np.ndarray]:
     """Four copies of the window moved by 3 tokens both ways: offsets [196,2], and which lie outside the window [196].
 
-    The 132 outside tokens are the ring; 12 of them occur twice, as released.
+    The 132 outside tokens are the ring; 12 of them occur twice, as released. In numpy, because networks are also built
+    on torch's meta device, where which tokens lie outside cannot be known.
     """
-    shifts = torch.tensor([(EXPAND, EXPAND), (EXPAND, -EXPAND), (-EXPAND, EXPAND), (-EXPAND, -EXPAND)])
-    own = torch.cartesian_prod(torch.arange(WINDOW), torch.arange(WINDOW))
-    offsets = (shifts[:, None] + own).flatten(0, 1)
-    return offsets, ((offsets < 0) | (offsets >= WINDOW)).any(dim=1)
+    shifts = np.array([(EXPAND, EXPAND), (EXPAND, -EXPAND), (-EXPAND, EXPAND), (-EXPAND, -EXPAND)])
+    own = np.argwhere(np.ones((WINDOW, WINDOW)))
+    offsets = (shifts[:, None] + own).reshape(-1, 2)
+    return offsets, np.any((offsets < 0) | (offsets >= WINDOW), axis=1)
 
 
 def ring_offsets() -> Tensor:
     """Offsets (row, column) of the ring's tokens from a window's first token, int64 [132,2]."""
     offsets, outside = shifted_windows()
-    return offsets[outside]
+    return torch.tensor(offsets[outside].tolist())
 
 
 def ring_selection() -> Tensor:
     """The ring as indices into the four shifted windows laid end to end, int64 [132]."""
-    return shifted_windows()[1].nonzero()[:, 0]
+    return torch.tensor(np.flatnonzero(shifted_windows()[1]).tolist())
 
 
 def key_table(nh: int, nw: int) -> tuple[Tensor, Tensor]:

