@@ -149,10 +149,14 @@ class Batches:
             if not is_memory_error(error) or len(part) == 1:
                 raise
         # outside the handler: the error holds the frames of the failed attempt, and with them its memory
-        release_memory()
-        self.size = 1 << ((len(part) - 1).bit_length() - 1)
-        log.warning("%s: memory ran out with batches of %d, going on with %d", self.what, len(part), self.size)
+        self.shrink(len(part))
         return None
+
+    def shrink(self, tried: int) -> None:
+        """Go on with smaller batches, as one of `tried` items, which are several, did not fit."""
+        release_memory()
+        self.size = 1 << ((tried - 1).bit_length() - 1)
+        log.warning("%s: memory ran out with batches of %d, going on with %d", self.what, tried, self.size)
 
 
 _CHOSEN: dict[tuple[object, ...], Batches] = {}

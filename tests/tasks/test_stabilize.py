@@ -7,7 +7,8 @@ import torch
 from nvds_core.stabilization import prepare_frame, stabilize_stream, stabilize_video
 from nvds_core.types import CoreError
 from nvds_core.video import open_video
-from tasks import workers
+from tasks import memory, workers
+from tasks import stabilize as stabilize_module
 from tasks.initial import PredictorConfig, predict_initial
 from tasks.stabilize import StabilizerConfig, stabilize, stabilized_ref
 from tests.tasks.helpers import SIZE, clip, extracted, pictures_of, read, scenes, workspace_in
@@ -87,8 +88,8 @@ def test_a_stabiliser_that_returns_nan_fails_by_name_and_leaves_nothing(made, mo
     workspace, _, frames, initial, _ = made
     model, _ = workers.stabilizer("nvds-tiny")
 
-    def broken(*arguments: object) -> torch.Tensor:
-        return torch.full((1, 1, SIZE[1], SIZE[0]), float("nan"))
+    def broken(attended: torch.Tensor, *arguments: object) -> torch.Tensor:
+        return torch.full((len(attended), 1, SIZE[1], SIZE[0]), float("nan"))
 
     monkeypatch.setattr(model, "finish", broken)
     monkeypatch.setattr(workers, "stabilizer", lambda name: (model, "broken"))
@@ -96,3 +97,32 @@ def test_a_stabiliser_that_returns_nan_fails_by_name_and_leaves_nothing(made, mo
         stabilize.fn(workspace, frames, initial, StabilizerConfig())
     assert caught.value.reason == "not_finite"
     assert workspace.store.find(stabilized_ref(frames, initial, StabilizerConfig())) is None
+
+
+@pytest.mark.parametrize(("direction", "restarted_at"), [("both", 0), ("forward", 3)])
+def test_when_memory_runs_out_it_goes_on_with_smaller_batches_where_the_results_ended(
+    tmp_path, monkeypatch, caplog, direction, restarted_at
+):
+    workspace = workspace_in(tmp_path)
+    frames = extracted(workspace, clip(tmp_path / "v.mp4", 9))
+    initial = predict_initial.fn(workspace, frames, PredictorConfig()).ref
+    config = StabilizerConfig(direction=direction)
+    expected = stabilize.fn(workspace, frames, initial, config).ref
+    model, _ = workers.stabilizer("nvds-tiny")
+    original, tried = model.encode, []
+
+    def encode(batch: torch.Tensor) -> torch.Tensor:
+        tried.append(len(batch))
+        if len(batch) > 1 and len(tried) > 3:  # six frames fit, which give results up to frame 2 or 5
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(batch)
+
+    monkeypatch.setattr(model, "encode", encode)
+    monkeypatch.setattr(workers, "stabilizer", lambda name: (model, f"hungry {direction}"))
+    monkeypatch.setattr(stabilize_module, "CPU_BATCH", 2)
+    monkeypatch.setattr(memory, "_CHOSEN", {})
+    ref = stabilize.fn(workspace, frames, initial, config).ref
+    assert tried == [2, 2, 2, 2] + [1] * (9 - restarted_at), "three frames before the next result come again"
+    assert "going on with 1" in caplog.text
+    for name in config.passes:
+        assert np.abs(read(workspace.store, ref, name) - read(workspace.store, expected, name)).max() < ROUNDING
