@@ -146,7 +146,16 @@ def compare(models: str, size: str, frames: int, arguments: argparse.Namespace, 
         for batch in arguments.batches:
 
             def work(precision: Precision = precision, batch: int = batch) -> tuple[dict[str, Floats], Clock]:
-                return overlapped(read(), networks, (width, height), scratch, precision=precision, batch=batch)
+                together = batch if device.type == "cuda" else 1  # a CPU gains nothing from windows in batches
+                return overlapped(
+                    read(),
+                    networks,
+                    (width, height),
+                    scratch,
+                    precision=precision,
+                    batch=batch,
+                    stabilizer_batch=together,
+                )
 
             row, maps = measure(work, frames, networks)
             row |= {"order": "ours", "precision": precision, "batch": batch}

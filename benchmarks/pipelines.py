@@ -124,7 +124,7 @@ def overlapped(
             computing(precision, networks.device, networks.flow),
         ):
             inputs = _inputs(flowing, networks, batch, waiting, clock)
-            results = stabilize_stream(networks.stabilizer, inputs, device=networks.device)
+            results = stabilize_stream(networks.stabilizer, inputs, device=networks.device, batch=stabilizer_batch)
             while True:
                 with clock.stage("stabilise"):
                     result = next(results, None)

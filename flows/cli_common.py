@@ -47,14 +47,16 @@ class _LogLines(logging.Handler):
 def shown_log() -> Iterator[None]:
     """Show what the program logs while the block runs: which weights were loaded, smaller batches, retries."""
     logger, handler = logging.getLogger("nvds"), _LogLines()
-    level = logger.level
+    level, propagate = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    logger.propagate = False  # Prefect sets up a handler of the root logger, which would say everything again
     try:
         yield
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+        logger.propagate = propagate
 
 
 def _stopped_by(error: BaseException | None) -> int | None:

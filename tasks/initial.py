@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import torch
 from prefect import task
+from torch import Tensor
 
+from nvds_core.predictors.base import Predictor, SplitPredictor, finite
 from nvds_core.predictors.folder import DepthFolder
-from storage import ArraySpec, ArtifactRef, VideoRef, artifact_key, write_arrays
+from storage import ArraySpec, ArrayWriter, ArtifactRef, VideoRef, artifact_key, write_arrays
 from tasks import workers
 from tasks.caching import TASK_OPTIONS, StepReturn, produce
 from tasks.depth_maps import predictor_digest, write_maps
@@ -16,6 +21,7 @@ from tasks.frames import FrameArtifact
 from tasks.memory import LimitsConfig, batches
 from tasks.precision import Precision, computing
 from tasks.streams import Prefetch, WriteBehind
+from tasks.transfer import Downloaded, Uploaded, Uploader, download
 from tasks.workspace import Workspace
 
 STEP, VERSION = "initial", 1
@@ -71,14 +77,32 @@ def predict_initial(
             write_arrays(
                 folder / "arrays", {"initial": ArraySpec(shape=shape, dtype="float32")}, {"predictor": model.digest}
             ) as arrays,
-            WriteBehind(arrays.write) as output,
-            Prefetch(pictures.blocks(0, pictures.frames, BATCH)) as blocks,
+            WriteBehind(partial(_write, arrays, model.name)) as output,
+            Prefetch(_inputs(model, pictures)) as inputs,
             computing(config.precision, workers.device(), model),
         ):
-            for first, block in blocks:
-                for disparity in size.map(model.predict, block):
-                    output.put("initial", first, disparity)
-                    first += len(disparity)
+            for first, block in inputs:
+                for disparity in size.map(partial(_compute, model), block.ready()):
+                    output.put(first, disparity)
+                    first += len(disparity.tensor)
         return pictures.frames
 
     return produce(workspace, initial_ref(frames, config, video), make)
+
+
+def _inputs(model: Predictor, pictures: FrameArtifact) -> Iterator[tuple[int, Uploaded]]:
+    """First frame and input of every block: prepared and on its way to the device if the network lets us do that."""
+    upload = Uploader(workers.device() if isinstance(model, SplitPredictor) else torch.device("cpu"))
+    for first, block in pictures.blocks(0, pictures.frames, BATCH):
+        yield first, upload(model.prepare(block) if isinstance(model, SplitPredictor) else block)
+
+
+def _compute(model: Predictor, block: Tensor) -> Downloaded:
+    """Disparity of a block of `_inputs`, on its way to the host."""
+    if isinstance(model, SplitPredictor):
+        return download(model.infer(block))
+    return download(torch.from_numpy(model.predict(block.numpy())))
+
+
+def _write(arrays: ArrayWriter, name: str, first: int, disparity: Downloaded) -> None:
+    arrays.write("initial", first, finite(disparity.numpy(), name))

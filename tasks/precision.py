@@ -17,7 +17,8 @@ Precision = Literal["fp32", "tf32", "bf16"]
 def computing(precision: Precision, device: torch.device, model: object = None) -> Iterator[None]:
     """Inside the block `model`, and any other network on `device`, computes with `precision`.
 
-    A model with an attribute ``precision`` (fp32 or bf16) is told so, as it knows which of its layers need float32.
+    A model with an attribute ``precision`` (fp32 or bf16) is told of bf16, as it knows which of its layers need
+    float32; one that was made for bf16 stays so.
 
     Autocast concerns the calling thread only. The switch for tf32 is one for the whole process: blocks of different
     precision on one GPU must not overlap, which the device lane of a worker sees to. One block around many batches is
@@ -34,10 +35,10 @@ def computing(precision: Precision, device: torch.device, model: object = None) 
 @contextmanager
 def _told(model: object, precision: Precision) -> Iterator[None]:
     before = getattr(model, "precision", None)
-    if before is None:
+    if before is None or precision != "bf16":
         yield
         return
-    model.precision = "bf16" if precision == "bf16" else "fp32"  # type: ignore[attr-defined]
+    model.precision = "bf16"  # type: ignore[attr-defined]
     try:
         yield
     finally:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from nvds_core.checkpoints import state_digest
 from nvds_core.models import create_model
@@ -34,7 +36,30 @@ class Predictor(Protocol):
         ...
 
 
-class TinyDisparity:
+class SplitPredictor(ABC):
+    """A predictor in two parts, so that preparing, copying and computing can go on side by side."""
+
+    name: str
+
+    @abstractmethod
+    def prepare(self, unit_rgb: NDArray[np.float64]) -> Tensor:
+        """Network input [n,3,h,w] float32 of pictures [n,h,w,3] in 0..1, on the host."""
+
+    @abstractmethod
+    def infer(self, x: Tensor) -> Tensor:
+        """Disparity [n,h,w] float32 of prepared pictures, on the network's device; not checked for being finite."""
+
+    def predict(self, unit_rgb: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Disparity [n,h,w] of pictures [n,h,w,3] in 0..1.
+
+        Raises:
+            ShapeError: sides that the network cannot take.
+            CoreError: reason ``not_finite``, if the disparity is not finite.
+        """
+        return finite(self.infer(self.prepare(unit_rgb)).cpu().numpy(), self.name)
+
+
+class TinyDisparity(SplitPredictor):
     """`tiny` with its bundled weights."""
 
     name = "tiny"
@@ -46,12 +71,14 @@ class TinyDisparity:
         self.model = create_model("tiny").to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.digest = f"tiny:{state_digest(self.model)}"
 
-    @torch.inference_mode()
-    def predict(self, unit_rgb: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Disparity [n,h,w] of pictures [n,h,w,3]; CoreError (reason ``not_finite``) if it is not finite."""
+    def prepare(self, unit_rgb: NDArray[np.float64]) -> Tensor:
         normal = ((unit_rgb - np.array(RGB_MEAN)) / np.array(RGB_STD)).astype(np.float32)
-        x = torch.from_numpy(normal).permute(0, 3, 1, 2).to(self.device, memory_format=torch.channels_last)
-        return finite(self.model(x).float().cpu().numpy(), self.name)
+        return torch.from_numpy(normal).permute(0, 3, 1, 2)
+
+    @torch.inference_mode()
+    def infer(self, x: Tensor) -> Tensor:
+        disparity: Tensor = self.model(x.to(self.device, memory_format=torch.channels_last))
+        return disparity.float()
 
 
 # Built-in predictors, one line each: name -> "module:factory", imported when first used and called as factory(device).

@@ -8,10 +8,11 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from nvds_core.checkpoints import state_digest
 from nvds_core.models import create_model
-from nvds_core.predictors.base import finite
+from nvds_core.predictors.base import SplitPredictor
 from nvds_core.predictors.building import MULTIPLE, check_picture
 from nvds_core.predictors.transforms import HALF, TRANSFORMS, normalize
 from nvds_core.types import ConfigError
@@ -21,7 +22,7 @@ VERSION = 1  # of how a picture is prepared and computed; part of the digest, so
 Precision = Literal["fp32", "bf16"]
 
 
-class PublishedDisparity:
+class PublishedDisparity(SplitPredictor):
     """One of the published models with its official checkpoint.
 
     NVDS feeds every predictor pictures at inference size, normalised with mean and deviation 0.5 - MiDaS too, though it
@@ -53,20 +54,18 @@ class PublishedDisparity:
         self.digest = f"{name}:v{VERSION}:{precision}:{state_digest(model)}"
         self.model = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    @torch.inference_mode()
-    def predict(self, unit_rgb: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Disparity [n,h,w] of pictures [n,h,w,3] in 0..1.
-
-        Raises:
-            ShapeError: sides that are no multiples of 32.
-            CoreError: reason ``not_finite``, if the disparity is not finite.
-        """
+    def prepare(self, unit_rgb: NDArray[np.float64]) -> Tensor:
+        """As `SplitPredictor.prepare`; ShapeError for sides that are no multiples of 32."""
         x = torch.from_numpy(normalize(unit_rgb, HALF, HALF)).permute(0, 3, 1, 2)
         check_picture(x)
+        return x
+
+    @torch.inference_mode()
+    def infer(self, x: Tensor) -> Tensor:
         x = x.to(self.device, memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            disparity = self.model(x)
-        return finite(disparity.float().cpu().numpy(), self.name)
+            disparity: Tensor = self.model(x)
+        return disparity.float()
 
 
 # What the registry calls with a device; options of a name, as in ``dpt-large?precision=bf16``, come as keywords.

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import typer
 from prefect.exceptions import TerminationSignal
 
-from flows.cli_common import clear_errors
+from flows.cli_common import clear_errors, shown_log
 from flows.ledger import RESULTS
 from tests.flows.finished import FRAMES, FinishedRun, finished_run, nvds, options
 
@@ -99,6 +100,18 @@ def test_a_server_that_goes_away_is_said_in_one_line(capsys):
         raise httpx.ConnectError("refused")
     assert ended.value.exit_code == 1
     assert capsys.readouterr().err == "nvds: Prefect's server does not answer: refused\n"
+
+
+def test_the_log_is_shown_once_and_without_credentials_while_the_block_runs(capsys, caplog):
+    log = logging.getLogger("nvds")
+    with caplog.at_level(logging.INFO), shown_log():  # caplog's handler is at the root, as Prefect's is
+        log.info("weights from %s", "s3://user:secret@bucket/x")
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("weights from s3://")
+    assert "secret" not in line
+    assert caplog.records == []
+    log.info("after")
+    assert capsys.readouterr().err == ""
 
 
 def test_a_mistake_of_ours_keeps_its_traceback():

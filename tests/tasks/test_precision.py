@@ -32,8 +32,8 @@ def test_the_block_ends_with_an_error_as_well():
     assert product_type() == torch.float32
 
 
-@pytest.mark.parametrize(("precision", "told"), [("fp32", "fp32"), ("tf32", "fp32"), ("bf16", "bf16")])
-def test_a_model_that_knows_about_precision_is_told_for_the_length_of_the_block(precision, told):
+@pytest.mark.parametrize(("precision", "told"), [("fp32", "before"), ("tf32", "before"), ("bf16", "bf16")])
+def test_a_model_that_knows_about_precision_is_told_of_bf16_for_the_length_of_the_block(precision, told):
     model = SimpleNamespace(precision="before")
     with computing(precision, CPU, model):
         assert model.precision == told
