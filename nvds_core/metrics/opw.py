@@ -1,14 +1,17 @@
 """OPW, the flow-warping error of NVDS (Wang et al., ICCV 2023): how much disparity flickers along the flow.
 
-The definition is the one of the released scripts, so figures can be set beside published ones.  Say with
-every number: resolution, flow method, RGB range (0..255 here) and the divisor (frames, not pairs).
+Two protocols.  ``nvds`` is the one of the released scripts, so figures can be set beside published ones: RGB in
+0..255, no mask, sum over pairs divided by frames.  ``masked`` differs in three points only: pixels that are occluded,
+come from outside the picture or hold no finite disparity count neither in the normalisation nor in the mean, colours
+are compared in 0..1, and a video's figure is the mean over its pairs.  Say with every number: protocol, resolution and
+flow method.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, get_args
 
 import numpy as np
 import torch
@@ -16,11 +19,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nvds_core.flow.warp import flow_warp
-from nvds_core.types import ShapeError
+from nvds_core.metrics.opw_pairs import affine_normalize, colour_weight, lower_median, masked_opw_error, opw_error
+from nvds_core.types import ConfigError, ShapeError
 
-COLOUR_SHARPNESS: Final = 50.0  # per squared grey level: a difference of a third of a level leaves 0.4 %
-TABLE_FACTOR: Final = 10.0
-SMALLEST_SPREAD: Final = 1e-6
+__all__ = [
+    "OpwAccumulator",
+    "OpwProtocol",
+    "OpwResult",
+    "affine_normalize",
+    "colour_weight",
+    "join_opw",
+    "lower_median",
+    "masked_opw_error",
+    "occluded_in_later",
+    "opw_error",
+    "opw_video",
+]
+
+OpwProtocol = Literal["nvds", "masked"]
+
+ALLOWED_SHARE: Final = 0.01  # of both flows' length, and pixels: GMFlow's test, as in `occlusion_masks`
+ALLOWED_PIXELS: Final = 0.5
 
 Array = np.ndarray | Tensor
 
@@ -31,11 +50,13 @@ class OpwResult:
 
     Attributes:
         pairs: float64 ``[n_pairs]``, one error per pair of neighbouring frames, in time order.
-        n_frames: frames the pairs come from, the divisor of `mean`.
+        n_frames: frames the pairs come from, the divisor of `mean` under protocol ``nvds``.
+        protocol: by which definition the pairs were measured.
     """
 
     pairs: NDArray[np.float64]
     n_frames: int
+    protocol: OpwProtocol = "nvds"
 
     @property
     def total(self) -> float:
@@ -44,17 +65,35 @@ class OpwResult:
 
     @property
     def mean(self) -> float:
-        """`total` divided by the number of FRAMES, as the release does; 0 for a single frame."""
-        return self.total / self.n_frames if self.n_frames else 0.0
+        """`total` divided by the number of FRAMES, as the release does; 0 for a single frame.
+
+        Under ``masked`` the mean over the pairs that have a pixel to compare; NaN if there are pairs but none has.
+        """
+        if self.protocol == "nvds":
+            return self.total / self.n_frames if self.n_frames else 0.0
+        measured = self.pairs[np.isfinite(self.pairs)]
+        return float(measured.mean()) if measured.size else (float("nan") if self.pairs.size else 0.0)
 
 
 def join_opw(parts: Sequence[OpwResult]) -> OpwResult:
     """Put the scenes of a video together: their pairs in order, divided by all frames of the video."""
     pairs = [part.pairs for part in parts]
-    return OpwResult(np.concatenate(pairs) if pairs else np.zeros(0), sum(part.n_frames for part in parts))
+    protocols = {part.protocol for part in parts} or {"nvds"}
+    if len(protocols) > 1:
+        raise ConfigError(f"scenes measured by different OPW protocols ({', '.join(sorted(protocols))}); take one")
+    joined = np.concatenate(pairs) if pairs else np.zeros(0)
+    return OpwResult(joined, sum(part.n_frames for part in parts), protocols.pop())
 
 
-def opw_video(rgb: Array, disparity: Array, flow: Array) -> OpwResult:
+def opw_video(
+    rgb: Array,
+    disparity: Array,
+    flow: Array,
+    *,
+    protocol: OpwProtocol = "nvds",
+    flow_to_next: Array | None = None,
+    occluded: Array | None = None,
+) -> OpwResult:
     """OPW of one scene.
 
     Args:
@@ -62,23 +101,56 @@ def opw_video(rgb: Array, disparity: Array, flow: Array) -> OpwResult:
             disparity; where both fit (3 x 3 pixels) channels are taken to be last.
         disparity: ``[t, h, w]`` in any affine unit: scale and shift cancel per frame.
         flow: ``[t - 1, 2, h, w]`` pixels, x first; ``flow[i]`` leads from frame i + 1 back to frame i.
+        protocol: ``nvds`` or ``masked``, see the head of this module.
+        flow_to_next: for ``masked``: ``[t - 1, 2, h, w]``, ``[i]`` leads from frame i to i + 1; where the two do not
+            lead back to the same place (`occlusion_masks`) a pixel counts as occluded.
+        occluded: for ``masked``, instead of `flow_to_next`: bool ``[t - 1, h, w]``, true where the pixel of frame
+            i + 1 is not seen in frame i.  With neither only what lies outside the picture is masked.
 
     Returns:
-        ``t - 1`` pairs; a single frame has none and the mean 0.  A NaN in a frame makes its pairs NaN.
+        ``t - 1`` pairs; a single frame has none and the mean 0.  A NaN in a frame makes its pairs NaN; under
+        ``masked`` it is left out, and only a pair without any pixel is NaN.
 
     Raises:
-        ShapeError: the three do not fit together.
+        ShapeError: the arrays do not fit together.
+        ConfigError: unknown protocol, or masks given to a protocol that has none.
     """
+    if protocol == "nvds" and (flow_to_next is not None or occluded is not None):
+        raise ConfigError('OPW protocol "nvds" has no mask; leave out flow_to_next and occluded, or take "masked"')
     n_frames = len(disparity)
     if len(rgb) != n_frames or len(flow) != max(n_frames - 1, 0):
         raise ShapeError(
             f"{n_frames} disparity frames need {n_frames} RGB frames and {max(n_frames - 1, 0)} flows, "
             f"got {len(rgb)} and {len(flow)}"
         )
-    accumulator = OpwAccumulator()
-    for index in range(n_frames):
-        accumulator.push(rgb[index], disparity[index], flow[index - 1] if index else None)
+    accumulator = OpwAccumulator(protocol=protocol)
+    accumulator.push(rgb[0], disparity[0]) if n_frames else None
+    for pair in range(n_frames - 1):
+        hidden = None if occluded is None else occluded[pair]
+        if flow_to_next is not None:
+            hidden = occluded_in_later(flow[pair], flow_to_next[pair])
+        accumulator.push(rgb[pair + 1], disparity[pair + 1], flow[pair], occluded=hidden)
     return accumulator.results()["disparity"]
+
+
+def occluded_in_later(flow_to_previous: Array, flow_to_next: Array) -> Tensor:
+    """Bool ``[h, w]``: pixels of the later frame that are not seen in the earlier one.
+
+    One half of `nvds_core.flow_warp`'s companion `occlusion_masks`, with its limits, at half its cost.
+
+    Args:
+        flow_to_previous: ``[2, h, w]`` from the later frame to the earlier one.
+        flow_to_next: ``[2, h, w]`` from the earlier frame to the later one.
+    """
+    later = _tensor(flow_to_previous)
+    earlier = _tensor(flow_to_next).to(later.device)
+    back = flow_warp(earlier[None], later[None])[0]
+    allowed = ALLOWED_SHARE * (_length(earlier) + _length(later)) + ALLOWED_PIXELS
+    return _length(later + back) > allowed
+
+
+def _length(flow: Tensor) -> Tensor:
+    return (flow[0] * flow[0] + flow[1] * flow[1]).sqrt_()
 
 
 class OpwAccumulator:
@@ -87,15 +159,25 @@ class OpwAccumulator:
     The warped colours and the weight depend on the frames alone and are computed once for all results.
     """
 
-    def __init__(self, names: Sequence[str] = ("disparity",)) -> None:
-        """Names of the results, in the order in which `push` receives their maps."""
+    def __init__(self, names: Sequence[str] = ("disparity",), *, protocol: OpwProtocol = "nvds") -> None:
+        """Names of the results, in the order in which `push` receives their maps; which definition they follow."""
+        if protocol not in get_args(OpwProtocol):
+            raise ConfigError(
+                f'OPW protocol "{protocol}" is unknown; choose one of: {", ".join(get_args(OpwProtocol))}'
+            )
         self.names = tuple(names)
+        self.protocol = protocol
         self._previous: Tensor | None = None  # [3 + r, h, w]: colours, then one disparity per result
         self._pairs: list[NDArray[np.float64]] = []
         self._n_frames = 0
 
     def push(
-        self, rgb: Array, disparity: Array | Mapping[str, Array], flow_to_previous: Array | None = None
+        self,
+        rgb: Array,
+        disparity: Array | Mapping[str, Array],
+        flow_to_previous: Array | None = None,
+        *,
+        occluded: Array | None = None,
     ) -> NDArray[np.float64] | None:
         """Take the next frame; return the error of the pair it closes, one number per result.
 
@@ -105,6 +187,7 @@ class OpwAccumulator:
                 for a single result.
             flow_to_previous: ``[2, h, w]`` from this frame to the one pushed before; None starts a new scene,
                 which closes no pair.
+            occluded: bool ``[h, w]``, pixels of this frame that are not seen in the one before (``masked`` only).
 
         Raises:
             ShapeError: sizes differ, the number of maps is not that of `names`, or there is a flow but no
@@ -113,7 +196,7 @@ class OpwAccumulator:
         current = self._stack(rgb, disparity)
         errors = None
         if flow_to_previous is not None:
-            errors = self._pair_errors(current, flow_to_previous)
+            errors = self._pair_errors(current, flow_to_previous, occluded)
             self._pairs.append(errors)
         self._previous = current
         self._n_frames += 1
@@ -122,7 +205,7 @@ class OpwAccumulator:
     def results(self) -> dict[str, OpwResult]:
         """What was pushed so far: by name, all scenes joined."""
         pairs = np.stack(self._pairs) if self._pairs else np.zeros((0, len(self.names)))
-        return {name: OpwResult(pairs[:, i].copy(), self._n_frames) for i, name in enumerate(self.names)}
+        return {name: OpwResult(pairs[:, i].copy(), self._n_frames, self.protocol) for i, name in enumerate(self.names)}
 
     def _stack(self, rgb: Array, disparity: Array | Mapping[str, Array]) -> Tensor:
         if isinstance(disparity, Mapping):
@@ -134,65 +217,21 @@ class OpwAccumulator:
             raise ShapeError(f"disparity {tuple(maps.shape)}: need one [h, w] map for each of {self.names}")
         return torch.cat((_channels_first(_tensor(rgb), maps.shape[1:]).to(maps.device), maps))
 
-    def _pair_errors(self, current: Tensor, flow_to_previous: Array) -> NDArray[np.float64]:
+    def _pair_errors(self, current: Tensor, flow_to_previous: Array, occluded: Array | None) -> NDArray[np.float64]:
         if self._previous is None:
             raise ShapeError("the first frame has no previous one; push it with flow_to_previous=None")
         if self._previous.shape != current.shape:
             raise ShapeError(f"previous frame {tuple(self._previous.shape)} != current {tuple(current.shape)}")
         flow = _tensor(flow_to_previous).to(current.device)
-        warped = flow_warp(self._previous.unsqueeze(0), flow.unsqueeze(0))[0]
-        errors = opw_error(current[3:], warped[3:], current[None, :3], warped[None, :3])
+        warped, inside = (part[0] for part in flow_warp(self._previous[None], flow[None], return_inside=True))
+        frames = current[None, :3], warped[None, :3]
+        if self.protocol == "nvds":
+            errors = opw_error(current[3:], warped[3:], *frames)
+        else:
+            if occluded is not None:
+                inside = inside & ~torch.as_tensor(occluded, dtype=torch.bool, device=inside.device)
+            errors = masked_opw_error(current[3:], warped[3:], *frames, inside)
         return errors.cpu().numpy().astype(np.float64)
-
-
-def opw_error(
-    disparity_bhw: Tensor, warped_disparity_bhw: Tensor, frame_bchw: Tensor, warped_frame_bchw: Tensor
-) -> Tensor:
-    """Error of frame pairs whose previous frame is already warped into the current one.
-
-    Both disparities are made affine-invariant by themselves, zeros from outside the image included.  Where
-    colours disagree (occlusion, bad flow) the weight fades out; there is no mask.
-
-    Args:
-        disparity_bhw: the current frame, in any affine unit.
-        warped_disparity_bhw: the previous frame, warped.
-        frame_bchw: current RGB in 0..255; a batch of one serves several disparities of the same frame.
-        warped_frame_bchw: previous RGB, warped likewise.
-
-    Returns:
-        One error per pair, ``[b]``.
-
-    Raises:
-        ShapeError: the maps, or the frames, differ in shape.
-    """
-    if disparity_bhw.shape != warped_disparity_bhw.shape:
-        raise ShapeError(f"disparity {tuple(disparity_bhw.shape)} != warped {tuple(warped_disparity_bhw.shape)}")
-    if frame_bchw.shape != warped_frame_bchw.shape:
-        raise ShapeError(f"frame {tuple(frame_bchw.shape)} != warped {tuple(warped_frame_bchw.shape)}")
-    gap_bhw = (affine_normalize(warped_disparity_bhw) - affine_normalize(disparity_bhw)).abs()
-    return TABLE_FACTOR * (colour_weight(frame_bchw, warped_frame_bchw) * gap_bhw).mean(dim=(1, 2))
-
-
-def affine_normalize(disparity_bhw: Tensor) -> Tensor:
-    """Subtract each map's lower median and divide by its mean absolute deviation, at least 1e-6."""
-    values_bn = disparity_bhw.flatten(1)
-    centred_bn = values_bn - lower_median(values_bn).unsqueeze(1)
-    spread_b = centred_bn.abs().mean(dim=1, keepdim=True).clamp_min(SMALLEST_SPREAD)
-    return (centred_bn / spread_b).view_as(disparity_bhw)
-
-
-def colour_weight(frame_bchw: Tensor, warped_frame_bchw: Tensor) -> Tensor:
-    """Weight ``[b, h, w]`` in 0..3: the sum (as released, not the mean) over channels of exp(-50 d^2)."""
-    return torch.exp(-COLOUR_SHARPNESS * (warped_frame_bchw - frame_bchw) ** 2).sum(dim=1)
-
-
-def lower_median(values_bn: Tensor) -> Tensor:
-    """The smaller of the two middle values of each row, ``[b]``, as torch.median defines it."""
-    middle = (values_bn.shape[1] - 1) // 2
-    if values_bn.device.type == "cpu" and not values_bn.requires_grad:
-        # torch.median is the same number, twelve times slower on a CPU (eight maps of 192 x 448).
-        return torch.from_numpy(np.partition(values_bn.numpy(), middle, axis=1)[:, middle].copy())
-    return values_bn.median(dim=1).values
 
 
 def _tensor(array: Array) -> Tensor:

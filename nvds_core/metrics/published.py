@@ -6,7 +6,8 @@ figures can be reproduced.  For anything else use `nvds_core.metrics.video_error
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Final
 
@@ -37,6 +38,8 @@ class FrameErrors:
         rmse: in the unit of the truth: 0..1 disparity for VDW, metres for NYUDv2.
         scale, shift: the fit that was applied to the estimate in 0..1.
         n_pixels: pixels that count.
+        n_frames: frames with at least one such pixel, the divisor of a mean; the others are dropped.
+        log10: mean of |log10(estimate) - log10(truth)|; NaN where an estimate is not positive, which VDW's may be.
     """
 
     delta1: float
@@ -47,16 +50,19 @@ class FrameErrors:
     scale: float
     shift: float
     n_pixels: int
+    n_frames: int = 1
+    log10: float = math.nan
 
 
 def vdw_errors(pred_uint16: np.ndarray, gt_uint16: np.ndarray, mask_uint8: np.ndarray) -> FrameErrors:
-    """Errors of one VDW frame in disparity.
+    """Errors of one VDW frame in disparity, or the mean of a video's frames.
 
     The aligned estimate is not clipped: where it is negative both ratios are negative and the pixel counts as
     right in every delta.  That is how the release computes its table.
 
     Args:
         pred_uint16: ``[h, w]`` uint16 disparity of any size; brought to the truth's size by area averaging.
+            With ``[t, h, w]`` in all three places frames without a pixel that counts are dropped from the mean.
         gt_uint16: ``[h, w]`` uint16 disparity, 0 = unknown.
         mask_uint8: ``[h, w]`` uint8, 255 = ignore.
 
@@ -64,6 +70,9 @@ def vdw_errors(pred_uint16: np.ndarray, gt_uint16: np.ndarray, mask_uint8: np.nd
         ShapeError: truth and mask differ in size, or a map is not two-dimensional.
         CoreError: no pixel counts.
     """
+    if pred_uint16.ndim == 3 and len(pred_uint16) == len(gt_uint16) == len(mask_uint8) and gt_uint16.ndim == 3:
+        stacks = zip(pred_uint16, gt_uint16, mask_uint8, strict=True)
+        return _mean_of(vdw_errors(*frame) for frame in stacks if ((frame[2] != VDW_IGNORED) & (frame[1] > 0)).any())
     if pred_uint16.ndim != 2 or gt_uint16.ndim != 2 or gt_uint16.shape != mask_uint8.shape:
         raise ShapeError(
             f"need [h, w] maps and a mask of the truth's size: estimate {pred_uint16.shape}, "
@@ -77,16 +86,20 @@ def vdw_errors(pred_uint16: np.ndarray, gt_uint16: np.ndarray, mask_uint8: np.nd
 
 
 def nyu_errors(pred_uint16: np.ndarray, gt_uint16: np.ndarray) -> FrameErrors:
-    """Errors of one NYUDv2 image in metres, on the Eigen crop as the release cuts it.
+    """Errors of one NYUDv2 image in metres, on the Eigen crop as the release cuts it, or the mean of several.
 
     Args:
-        pred_uint16: ``[h, w]`` uint16 disparity; brought to 480 x 640 by nearest neighbour.
+        pred_uint16: ``[h, w]`` uint16 disparity; brought to 480 x 640 by nearest neighbour.  With ``[n, h, w]`` in
+            both places images without a pixel that counts are dropped from the mean.
         gt_uint16: ``[480, 640]`` uint16 depth in millimetres, 0 = unknown.
 
     Raises:
         ShapeError: the truth is not 480 x 640 or the estimate not two-dimensional.
         CoreError: no pixel counts.
     """
+    if pred_uint16.ndim == 3 and gt_uint16.ndim == 3 and len(pred_uint16) == len(gt_uint16):
+        images = zip(pred_uint16, gt_uint16, strict=True)
+        return _mean_of(nyu_errors(*image) for image in images if (image[1][NYU_ROWS, NYU_COLUMNS] > 0).any())
     if pred_uint16.ndim != 2 or gt_uint16.shape != NYU_SIZE:
         raise ShapeError(f"need an estimate [h, w] and a truth {NYU_SIZE}: {pred_uint16.shape}, {gt_uint16.shape}")
     truth = gt_uint16.astype(np.float32) / MILLIMETRES
@@ -100,12 +113,20 @@ def nyu_errors(pred_uint16: np.ndarray, gt_uint16: np.ndarray) -> FrameErrors:
 
 
 def mean_errors(frames: Sequence[FrameErrors]) -> FrameErrors:
-    """Plain mean over frames (or over videos); `n_pixels` is the sum.  The release rounds to three digits."""
+    """Plain mean over frames (or over videos); counts are added up.  The release rounds to three digits."""
     if not frames:
         raise CoreError("no frames to average; score at least one", reason="metric")
-    names = [field.name for field in fields(FrameErrors) if field.name != "n_pixels"]
+    counts = ("n_pixels", "n_frames")
+    names = [field.name for field in fields(FrameErrors) if field.name not in counts]
     means = {name: float(np.mean([getattr(frame, name) for frame in frames])) for name in names}
-    return FrameErrors(**means, n_pixels=sum(frame.n_pixels for frame in frames))
+    return FrameErrors(**means, **{name: sum(getattr(frame, name) for frame in frames) for name in counts})
+
+
+def _mean_of(frames: Iterable[FrameErrors]) -> FrameErrors:
+    kept = list(frames)
+    if not kept:
+        raise CoreError("no pixel of any frame has a known truth; leave this video out of the average", reason="metric")
+    return mean_errors(kept)
 
 
 def fit_float32(estimate: FloatArray, truth: FloatArray) -> tuple[np.float32, np.float32]:
@@ -141,4 +162,5 @@ def _errors(estimate: FloatArray, truth: FloatArray, scale: np.float32, shift: n
         scale=float(scale),
         shift=float(shift),
         n_pixels=int(truth.size),
+        log10=float(np.abs(np.log10(estimate / truth)).mean()) if (estimate > 0).all() else math.nan,
     )

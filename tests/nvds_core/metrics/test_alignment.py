@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from nvds_core.metrics import least_squares_fit, video_errors
 from nvds_core.types import ConfigError, CoreError, ShapeError
@@ -147,3 +148,37 @@ def test_settings_and_inputs_that_make_no_sense_are_refused(video):
     for align in ("video", "frame", "median", "scale", "none"):
         with pytest.raises(CoreError, match="check the unit"):
             video_errors(pred, np.zeros_like(depth), align=align)
+
+
+def test_the_series_holds_every_frame_and_its_mean_is_the_figure(video):
+    pred, depth = video
+    depth[1] = 0
+    errors = video_errors(pred, depth, cap=10.0)
+    fit = [(errors.scale, errors.shift)]
+    for index in (0, 2, 3):
+        frame = reference(pred[index : index + 1], depth[index : index + 1], 10.0, fit)
+        assert [errors.series[name][index] for name in ("delta1", "delta2", "delta3", "abs_rel", "rmse")] == (
+            pytest.approx(list(frame))
+        )
+    assert all(np.isnan(values[1]) and len(values) == 4 for values in errors.series.values())
+    assert np.nanmean(errors.series["abs_rel"]) == pytest.approx(errors.abs_rel)
+
+
+def test_log10_is_the_mean_distance_of_decimal_logarithms(video):
+    _, depth = video
+    errors = video_errors(depth * 1.3, depth, align="none", space="depth")
+    assert errors.log10 == pytest.approx(np.log10(1.3), rel=1e-5)
+
+
+def test_tensors_give_the_numbers_of_arrays(video):
+    pred, depth = video
+    errors = video_errors(torch.from_numpy(pred), torch.from_numpy(depth), cap=10.0)
+    assert columns(errors) == columns(video_errors(pred, depth, cap=10.0))
+
+
+def test_what_is_passed_in_stays_as_it_is(video):
+    pred, depth = video[0] - 1.0, video[1]
+    before = pred.copy(), depth.copy()
+    video_errors(pred, depth)
+    np.testing.assert_array_equal(pred, before[0])
+    np.testing.assert_array_equal(depth, before[1])

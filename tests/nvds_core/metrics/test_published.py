@@ -98,3 +98,24 @@ def test_missing_truth_and_wrong_sizes_are_refused():
         nyu_errors(empty, empty)
     with pytest.raises(CoreError, match="no frames"):
         mean_errors([])
+
+
+def test_a_video_is_the_mean_of_its_frames_that_have_a_truth(metrics):
+    frame = [metrics[f"vdw_a_{name}"] for name in ("pred", "gt", "mask")]
+    stacks = [np.stack([array, array, array]) for array in frame]
+    stacks[1][1] = 0
+    video, single = vdw_errors(*stacks), vdw_errors(*frame)
+    assert (video.n_frames, video.n_pixels) == (2, 2 * single.n_pixels)
+    assert video.delta1 == pytest.approx(single.delta1)
+    images = [np.stack([metrics[f"nyu_a_{name}"]] * 2) for name in ("pred", "gt")]
+    images[1][0] = 0
+    both, one = nyu_errors(*images), nyu_errors(metrics["nyu_a_pred"], metrics["nyu_a_gt"])
+    assert (both.n_frames, both.abs_rel, both.log10) == (1, one.abs_rel, one.log10)
+    with pytest.raises(CoreError, match="no pixel of any frame"):
+        vdw_errors(stacks[0], np.zeros_like(stacks[1]), stacks[2])
+
+
+def test_log10_is_given_where_every_estimate_is_positive():
+    truth = np.arange(1, 13, dtype=np.uint16).reshape(3, 4)
+    assert np.isnan(vdw_errors(np.zeros((3, 4), np.uint16), truth, np.zeros((3, 4), np.uint8)).log10)
+    assert vdw_errors(truth * 100, truth, np.zeros((3, 4), np.uint8)).log10 < 1e-4

@@ -1,0 +1,70 @@
+"""Scale drift: how the best scale and shift of single frames wander about those of the video."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nvds_core.metrics.alignment import (
+    NEAREST,
+    Fit,
+    FloatArray,
+    Maps,
+    Space,
+    check_maps,
+    counted_pixels,
+    least_squares_fit,
+)
+from nvds_core.types import CoreError
+
+
+@dataclass(frozen=True, eq=False)
+class DriftCurve:
+    """Best scale and shift of every frame; OPW sees flicker between neighbours, this sees what adds up.
+
+    Attributes:
+        scale, shift: float64 ``[t]``, least squares fit of each frame to its truth; NaN where no pixel counts.
+        video_scale, video_shift: the one fit of all frames.
+        mean_target: mean of the truth over the counted pixels, in the space of the fit, for a shift without unit.
+    """
+
+    scale: FloatArray
+    shift: FloatArray
+    video_scale: float
+    video_shift: float
+    mean_target: float
+
+    @property
+    def scale_spread(self) -> float:
+        """Standard deviation of the frames' scales over the size of their mean; infinite if that is zero."""
+        mean, spread = abs(float(np.nanmean(self.scale))), float(np.nanstd(self.scale))
+        return spread / mean if mean > 0 else (0.0 if spread == 0 else float("inf"))
+
+    @property
+    def shift_spread(self) -> float:
+        """Standard deviation of the frames' shifts over the mean of the truth in the same space."""
+        return float(np.nanstd(self.shift)) / self.mean_target
+
+
+def drift_curve(
+    pred: Maps, depth: Maps, *, cap: float | None = None, space: Space = "disparity", floor: float | None = NEAREST
+) -> DriftCurve:
+    """Fit every frame by itself, and the video as a whole; arguments and errors as `video_errors`."""
+    check_maps(pred, depth, "frame", cap, space)
+    fits = np.full((len(depth), 2), np.nan)
+    kept = []
+    for index, pixels in enumerate(counted_pixels(pred, depth, cap, floor)):
+        if pixels.truth.numel():
+            target = pixels.target(space)
+            fits[index] = least_squares_fit([(pixels.estimate, target)])
+            kept.append((len(target), float(target.mean())))
+    if not kept:
+        raise CoreError("no frame has a pixel that counts; check the unit of the depth", reason="metric")
+    sizes, means = np.array(kept).T
+    video: Fit = least_squares_fit(
+        (pixels.estimate, pixels.target(space))
+        for pixels in counted_pixels(pred, depth, cap, floor)
+        if pixels.truth.numel()
+    )
+    return DriftCurve(fits[:, 0], fits[:, 1], *video, mean_target=float((sizes * means).sum() / sizes.sum()))
