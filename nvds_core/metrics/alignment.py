@@ -244,5 +244,5 @@ def _frame_errors(pixels: Pixels, fit: Fit, cap: float | None, space: Space) -> 
     deltas = [int((ratio < 1.25**k).sum()) / len(truth) for k in (1, 2, 3)]
     gap = estimate.sub_(truth)
     square = gap @ gap / len(truth)
-    figures = (*deltas, relative, square.sqrt(), ratio.log10_().mean())
+    figures: tuple[Any, ...] = (*deltas, relative, square.sqrt(), ratio.log10_().mean())
     return tuple(float(value) for value in figures)

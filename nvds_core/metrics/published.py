@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -116,10 +116,10 @@ def mean_errors(frames: Sequence[FrameErrors]) -> FrameErrors:
     """Plain mean over frames (or over videos); counts are added up.  The release rounds to three digits."""
     if not frames:
         raise CoreError("no frames to average; score at least one", reason="metric")
-    counts = ("n_pixels", "n_frames")
+    counts = {name: sum(getattr(frame, name) for frame in frames) for name in ("n_pixels", "n_frames")}
     names = [field.name for field in fields(FrameErrors) if field.name not in counts]
-    means = {name: float(np.mean([getattr(frame, name) for frame in frames])) for name in names}
-    return FrameErrors(**means, **{name: sum(getattr(frame, name) for frame in frames) for name in counts})
+    means: dict[str, Any] = {name: float(np.mean([getattr(frame, name) for frame in frames])) for name in names}
+    return FrameErrors(**means, **counts)
 
 
 def _mean_of(frames: Iterable[FrameErrors]) -> FrameErrors:
