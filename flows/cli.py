@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from flows import commands_results, commands_run, commands_tools, commands_weights
+from flows import commands_results, commands_run, commands_tools, commands_tto, commands_weights
 from flows.cli_plugins import PluginCommand
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command(cls=PluginCommand, epilog=commands_run.EPILOG)(commands_run.run)
+app.command(epilog=commands_tto.EPILOG)(commands_tto.tto)
 app.command(epilog=commands_results.STATUS_EPILOG)(commands_results.status)
 app.command(epilog=commands_results.TABLE_EPILOG)(commands_results.table)
 app.command(epilog=commands_results.EXPORT_EPILOG)(commands_results.export)

@@ -87,18 +87,20 @@ def run(
     with clear_errors():
         from flows.config import load_config
 
-        overrides = {name: value for name, value in wanted.items() if value is not None} | _size(size, short_side)
+        overrides = {name: value for name, value in wanted.items() if value is not None} | size_settings(
+            size, short_side
+        )
         settings = load_config(config, overrides)
         if dry_run:
-            _dry_run(inputs, out, settings, limit, as_json)
+            dry_run_of(inputs, out, settings, limit, as_json)
             return
-    summary = _run(inputs, out, settings, limit, run_id, as_json)
+    summary = run_settings(inputs, out, settings, limit, run_id, as_json)
     if as_json:
         typer.echo(json.dumps(summary))
     raise typer.Exit(SOME_FAILED if summary["failed"] else ALL_GOOD)
 
 
-def _run(
+def run_settings(
     inputs: list[str], out: str, settings: RunConfig, limit: int | None, run_id: str | None, as_json: bool
 ) -> dict[str, Any]:
     stopped = "interrupted; finished videos are kept, run the same command again to go on"
@@ -140,6 +142,9 @@ def summary_lines(summary: dict[str, Any], failures: dict[str, str]) -> list[str
     for reason, count in sorted(summary["reasons"].items()):
         example = failures.get(reason, "")
         lines.append(f"  failed, {reason}: {count}" + (f", for example {example}" if example else ""))
+    if "tto" in summary:
+        counts = ", ".join(f"{count} {status}" for status, count in summary["tto"].items())
+        lines.append(f"  optimised: {counts}")
     opw = {name: value for name, value in summary["opw"].items() if value is not None}
     if opw:
         ratio = f" ({opw['mix'] / opw['initial']:.3f} of initial)" if opw.get("mix") and opw.get("initial") else ""
@@ -149,7 +154,7 @@ def summary_lines(summary: dict[str, Any], failures: dict[str, str]) -> list[str
     return lines
 
 
-def _dry_run(inputs: list[str], out: str, settings: RunConfig, limit: int | None, as_json: bool) -> None:
+def dry_run_of(inputs: list[str], out: str, settings: RunConfig, limit: int | None, as_json: bool) -> None:
     from flows.launch import preview
     from storage.errors import redact
 
@@ -185,7 +190,7 @@ def _reasons(plan: Plan) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _size(size: str | None, short_side: int | None) -> dict[str, int | None]:
+def size_settings(size: str | None, short_side: int | None) -> dict[str, int | None]:
     """The settings behind --size and --short-side; either replaces what a YAML file says about size."""
     from nvds_core.types import ConfigError
 

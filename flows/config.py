@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
+from flows.tto import TtoConfig
 from nvds_core.types import ConfigError
 from storage import canonical_json
 from tasks.flow_fields import FlowConfig
@@ -33,7 +34,8 @@ class RunConfig:
     """What is done to every video, one branch per step.
 
     ``keep`` says what stays beside the results: nothing, or the intermediates, which make a second run with other
-    settings of a late step cheap. ``limits`` bounds what the machine gives and changes no result.
+    settings of a late step cheap. ``limits`` bounds what the machine gives and changes no result. With ``tto`` the
+    predictor is first optimised on each video, and what is stabilised is the optimised disparity.
     """
 
     frames: FramesConfig = field(default_factory=FramesConfig)
@@ -44,6 +46,7 @@ class RunConfig:
     publish: PublishConfig = field(default_factory=PublishConfig)
     keep: Keep = "results"
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+    tto: TtoConfig | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested mapping, as in a YAML file."""
@@ -119,6 +122,9 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{where} is {value}, must be a finite number")
     options = get_args(hint) if origin in (types.UnionType, typing.Union) else (hint,)
+    branch = next((option for option in options if isinstance(option, type) and is_dataclass(option)), None)
+    if branch is not None and isinstance(value, Mapping):
+        return build(branch, value, where)
     if float in options and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     for option in options:

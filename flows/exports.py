@@ -24,7 +24,7 @@ from storage.volumes import QUANTITY
 
 BLOCK = 16
 CODE_MAX = 65535
-NVDS_FOLDERS = {"initial": "initial", "forward": "1", "backward": "2", "mix": "mix"}
+NVDS_FOLDERS = {"initial": "initial", "optimized": "optimized", "forward": "1", "backward": "2", "mix": "mix"}
 NVDS_TITLES = {"initial": "initial", "forward": "forward", "backward": "backward", "mix": "Mixing"}
 PNG16_FORMULA = "disparity = offset + scale * (code - 1); code 0 is invalid"
 

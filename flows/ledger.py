@@ -49,10 +49,22 @@ class Outcome:
         return {name: float(values["mean"]) for name, values in self.record["opw"].items()}
 
     @property
+    def untouched(self) -> tuple[str, str] | None:
+        """Status and reason of a finished video that could not be optimised; COLMAP's last words are in the reason."""
+        account = (self.record or {}).get("tto")
+        if not account or account["status"] == "ok":
+            return None
+        words = " | ".join(str(account["log_tail"]).splitlines())
+        return str(account["status"]), str(account["reason"]) + (f"; COLMAP: {words}" if words else "")
+
+    @property
     def slim(self) -> Outcome:
         """Itself without what grows with the number of frames, for keeping thousands."""
         opw = {name: {"mean": value} for name, value in self.opw.items()}
-        return replace(self, steps=(), record=None if self.record is None else {"opw": opw})
+        if self.record is None:
+            return replace(self, steps=())
+        account = {"tto": self.record["tto"]} if "tto" in self.record else {}
+        return replace(self, steps=(), record={"opw": opw, **account})
 
 
 class Ledger:
@@ -143,13 +155,14 @@ def _done_rows(out: str) -> dict[str, str]:
 
 def _outcome_row(outcome: Outcome, now: datetime) -> dict[str, Any]:
     record = outcome.record or {}
+    reason, message = outcome.untouched or (outcome.reason, outcome.message)
     return {
         "video_id": outcome.video.video_id,
         "uri": public_text(outcome.video.uri),
         "status": outcome.status,
-        "reason": outcome.reason,
-        "step": outcome.step,
-        "message": outcome.message,
+        "reason": reason,
+        "step": "optimized" if outcome.untouched else outcome.step,
+        "message": message,
         "key": outcome.key,
         "frames": record.get("frames"),
         "width": record.get("width"),
@@ -214,10 +227,13 @@ def summarize(outcomes: Sequence[Outcome], out: str) -> dict[str, Any]:
     for outcome in failed:
         reasons[str(outcome.reason)] = reasons.get(str(outcome.reason), 0) + 1
     opw: dict[str, float | None] = {}
-    for name in RESULTS:
+    for name in (*RESULTS, *(["optimized"] if any("optimized" in outcome.opw for outcome in done) else [])):
         values = [outcome.opw[name] for outcome in done if name in outcome.opw]
         opw[name] = sum(values) / len(values) if values else None
+    accounts = [outcome.record["tto"]["status"] for outcome in done if outcome.record and "tto" in outcome.record]
+    optimized = {"tto": {status: accounts.count(status) for status in sorted(set(accounts))}} if accounts else {}
     return {
+        **optimized,
         "videos": len(outcomes),
         "done": len(done),
         "failed": len(failed),

@@ -9,6 +9,7 @@ from typing import Any
 
 from flows.config import RunConfig
 from flows.failures import reason_for
+from flows.tto import TtoRefs, check_one_pose_set, check_tto, tto_refs
 from nvds_core.sizes import inference_size
 from nvds_core.weights_cache import require_checkpoints
 from storage import ArtifactRef, VideoRef
@@ -22,6 +23,7 @@ from tasks.publish import find_published, published_ref
 from tasks.score import ScoreInputs, scores_ref
 from tasks.sources import find_sources, identify, unreadable
 from tasks.stabilize import stabilized_ref
+from tasks.tto_results import OptimizedInputs
 from tasks.workspace import Workspace, public_text
 
 
@@ -39,12 +41,13 @@ class VideoRefs:
     scores: ArtifactRef | None
     published: ArtifactRef
     inputs: ScoreInputs
+    tto: TtoRefs | None = None
 
     @property
     def intermediates(self) -> list[ArtifactRef]:
         """All but the published volume."""
         refs = [self.frames, self.initial, self.flow, self.stabilized, self.scores]
-        return [ref for ref in refs if ref is not None]
+        return [ref for ref in (*refs, *(self.tto.all if self.tto else ())) if ref is not None]
 
 
 @dataclass(frozen=True)
@@ -82,10 +85,23 @@ def refs_of(video: VideoRef, config: RunConfig) -> VideoRefs:
     frames = frames_ref(video, config.frames, predictor.short_side, predictor.multiple)
     initial = initial_ref(frames, config.predictor, video)
     flow = flow_ref(frames, config.flow) if config.score.name != "none" else None
-    stabilized = None if config.stabilizer.name == "none" else stabilized_ref(frames, initial, config.stabilizer)
+    tto = None
+    if config.tto is not None:
+        limit = config.frames.limit
+        tto = tto_refs(video, frames, initial, config.tto, limit=limit, predictor=config.predictor, flow=config.flow)
+    disparity = initial if tto is None else tto.optimized
+    stabilized = None if config.stabilizer.name == "none" else stabilized_ref(frames, disparity, config.stabilizer)
     inputs = ScoreInputs(frames, flow, initial, stabilized, config.stabilizer.passes)
+    if tto is not None:
+        made = tto.inputs
+        inputs = OptimizedInputs(
+            *(frames, flow, initial, stabilized, config.stabilizer.passes),
+            *(tto.optimized, made.poses, made.masks, made.reference),
+        )
     scores = scores_ref(inputs) if config.score.name != "none" else None
-    return VideoRefs(frames, initial, flow, stabilized, scores, published_ref(inputs, scores, config.publish), inputs)
+    return VideoRefs(
+        frames, initial, flow, stabilized, scores, published_ref(inputs, scores, config.publish), inputs, tto
+    )
 
 
 def plan_run(inputs: Sequence[str], workspace: Workspace, config: RunConfig) -> Plan:
@@ -119,16 +135,20 @@ def plan_run(inputs: Sequence[str], workspace: Workspace, config: RunConfig) -> 
             done[video.video_id] = _without_pairs(record)
     memo.save()
     check_one_video(config.predictor.name, list(videos.values()))
+    if config.tto is not None:
+        check_one_pose_set(config.tto, list(videos.values()))
     return Plan(tuple(videos.values()), done, tuple(refused), tuple(duplicates), digests)
 
 
 def _load_models(config: RunConfig) -> dict[str, str]:
     """Find out before the first video is read what would fail for all of them; returns the digests of the networks."""
-    flow = config.flow.name if config.score.name != "none" else None
+    flow = config.flow.name if config.score.name != "none" or config.tto is not None else None
     stabilizer = config.stabilizer.name if config.stabilizer.name != "none" else None
     require_checkpoints(name for name in (config.predictor.name, stabilizer, flow) if name is not None)
     digests = workers.digests(config.predictor.name, stabilizer, flow)
     predictor = workers.predictor(config.predictor.name)
+    if config.tto is not None:
+        check_tto(config.tto, config.predictor.name)
     inference_size((1920, 1080), config.frames.size, short_side=predictor.short_side, multiple=predictor.multiple)
     return digests
 

@@ -15,8 +15,10 @@ from flows.lanes import beside, lane, side_by_side
 from flows.ledger import Ledger, Outcome, summarize
 from flows.planning import Plan, VideoRefs, plan_run, refs_of
 from flows.reporting import Reporter, current_reporter, reporting
+from flows.tto import STEPS as TTO_STEPS
+from flows.tto import optimize
 from nvds_core.weights_cache import installed_digests
-from storage import ShardSpec, StorageError, VideoRef, plan_shards
+from storage import ArtifactRef, ShardSpec, StorageError, VideoRef, plan_shards
 from storage.locations import is_local, join, local_path, sweep_leftovers, write_bytes_atomic, write_json_atomic
 from tasks.caching import StepReturn, result_of
 from tasks.flow_fields import estimate_flow
@@ -30,7 +32,7 @@ from tasks.workers import flow_on_device, predictor
 from tasks.workspace import StepResult, Workspace, make_workspace
 
 SHARD_VIDEOS = 16  # a shard is what a worker takes in one go, and what is reported as one unit
-STEPS = ("frames", "initial", "flow", "stabilized", "scores", "published")
+STEPS = ("frames", "initial", *TTO_STEPS, "flow", "stabilized", "scores", "published")
 DAMAGED = ("format", "incomplete")  # an intermediate that cannot be read: made anew by the next run
 log = logging.getLogger("nvds")
 
@@ -136,16 +138,28 @@ def _take_all(steps: _Steps, workspace: Workspace, video: VideoRef, refs: VideoR
 
     with lane("decode"):
         steps.take("frames", lambda: extract_frames(workspace, video, config.frames, model.short_side, model.multiple))
-    with beside(flow), lane("device"):
-        steps.take("initial", lambda: predict_initial(workspace, refs.frames, config.predictor, limits, video))
-        if refs.stabilized is not None:
-            steps.take("stabilized", lambda: stabilize(workspace, refs.frames, refs.initial, config.stabilizer, limits))
+    with beside(flow):
+        with lane("device"):
+            steps.take("initial", lambda: predict_initial(workspace, refs.frames, config.predictor, limits, video))
+            if refs.tto is None and refs.stabilized is not None:
+                steps.take("stabilized", lambda: _stabilize(workspace, refs, refs.initial, config))
+        if refs.tto is not None and config.tto is not None:
+            branches: Any = {"frames": config.frames, "predictor": config.predictor, "flow": config.flow}
+            optimize(steps, workspace, video, refs.tto, config.tto, **branches)
+            optimized = refs.tto.optimized
+            if refs.stabilized is not None:
+                with lane("device"):
+                    steps.take("stabilized", lambda: _stabilize(workspace, refs, optimized, config))
     with lane("finish"):
         if refs.scores is not None:
             steps.take("scores", lambda: score_video(workspace, refs.inputs))
         steps.take(
             "published", lambda: publish_video(workspace, video, refs.inputs, refs.scores, config.publish, described)
         )
+
+
+def _stabilize(workspace: Workspace, refs: VideoRefs, disparity: ArtifactRef, config: RunConfig) -> StepReturn:
+    return stabilize(workspace, refs.frames, disparity, config.stabilizer, config.limits)
 
 
 class _Steps:
@@ -239,6 +253,8 @@ def _discard(workspace: Workspace, video: VideoRef, refs: VideoRefs) -> None:
     try:
         for ref in refs.intermediates:
             workspace.store.discard(ref)
+        if refs.tto is not None:
+            refs.tto.forget_progress(workspace)
     except StorageError as error:
         log.warning("%s: its intermediates were not removed: %s", video.video_id, error)
 

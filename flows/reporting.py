@@ -100,6 +100,9 @@ def describe(outcome: Outcome) -> str:
     scores = " ".join(f"{key} {value:.4f}" for key, value in outcome.opw.items())
     scores = f"OPW {scores}" if scores else "not scored"
     frames = outcome.record["frames"] if outcome.record else 0
+    untouched = outcome.untouched
+    if untouched is not None:
+        scores += f"; not optimised ({untouched[0]}): {untouched[1]}"
     return f"{name}: {frames} frames in {outcome.seconds:.1f} s, {scores}"
 
 

@@ -36,6 +36,7 @@ class VolumeWriter:
         encoding: ``uint16`` (one affine code per frame, error below 1e-5 of its range), ``float16`` or ``float32``.
         attributes: JSON values describing the volume: source digest, cuts, models and digests, config, versions.
         time: seconds of each frame, [frames]; kept as array ``time``.
+        further: arrays that are no results, by name, stored as they are (`write_further`).
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class VolumeWriter:
         encoding: Encoding = "uint16",
         attributes: Mapping[str, Any] | None = None,
         time: Sequence[float] | NDArray[np.floating[Any]] | None = None,
+        further: Mapping[str, ArraySpec] | None = None,
     ) -> None:
         attributes = dict(attributes or {})
         if encoding not in get_args(Encoding):
@@ -59,6 +61,8 @@ class VolumeWriter:
         specs: dict[str, ArraySpec] = {}
         for result in self.results:
             specs |= _specs(result, frames, height, width, encoding)
+        self._further = frozenset(further or ())
+        specs |= further or {}
         if time is not None:
             specs["time"] = ArraySpec((frames,), "float64", dimensions=("t",))
         self._arrays = ArrayWriter(directory, specs, {})
@@ -96,6 +100,16 @@ class VolumeWriter:
         self._arrays.write(result, first, codes)
         self._arrays.write(f"{result}_offset", first, offset)
         self._arrays.write(f"{result}_scale", first, scale)
+
+    def write_further(self, name: str, first: int, block: NDArray[Any]) -> None:
+        """Append frames of an array that is no result, as they are.
+
+        Raises:
+            StorageError: no such array, out of order, wrong shape, full or read-only disk.
+        """
+        if name not in self._further:
+            raise StorageError(f"no further array {name!r} here, only {sorted(self._further)}", reason="format")
+        self._arrays.write(name, first, block)
 
     def close(self) -> None:
         """Verify that all frames of all results are on the disk and make the volume appear.
@@ -165,6 +179,10 @@ class DepthVolume:
             self._codes[result] = (self._arrays.read(f"{result}_offset"), self._arrays.read(f"{result}_scale"))
         offset, scale = self._codes[result]
         return decode_uint16(stored, offset[start:stop], scale[start:stop])
+
+    def read_further(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Frames ``start .. stop`` (all by default) of an array that is no result, such as ``reference``, as stored."""
+        return self._arrays.read(name, start, stop)
 
     def frame(self, result: str, index: int) -> NDArray[np.float32]:
         """One frame, float32 [h, w]."""

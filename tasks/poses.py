@@ -64,7 +64,9 @@ class PosesConfig:
         try:
             fx, fy, cx, cy = (float(word) for word in self.intrinsics.split(","))
         except ValueError:
-            raise ConfigError(f"intrinsics {self.intrinsics!r} are not fx,fy,cx,cy; write 525,525,319.5,239.5") from None
+            raise ConfigError(
+                f"intrinsics {self.intrinsics!r} are not fx,fy,cx,cy; write 525,525,319.5,239.5"
+            ) from None
         if not (fx > 0 and fy > 0 and np.isfinite([fx, fy, cx, cy]).all()):
             raise ConfigError(f"intrinsics {self.intrinsics!r}: focal lengths must be above 0, all numbers finite")
         return fx, fy, cx, cy
@@ -98,6 +100,7 @@ def poses_ref(video: VideoRef, config: PosesConfig, limit: int | None) -> Artifa
     """
     names = _folder_names(video)
     named = hashlib.sha256("\0".join(names).encode(errors="surrogateescape")).hexdigest() if names else None
+    origin: tuple[object, ...]
     if config.path is None:
         origin = ("pycolmap", version("pycolmap"), config)
     else:
@@ -213,9 +216,7 @@ def _estimated(video: VideoRef, names: list[str], config: PosesConfig, scratch: 
         paths = [found[0] / name for name in found[1][: len(names)]]
     else:
         with open_video(source, limit=len(names)) as reader:
-            paths = write_pictures(
-                scratch / "pictures", ((names[frame.index], frame.rgb) for frame in reader)
-            )
+            paths = write_pictures(scratch / "pictures", ((names[frame.index], frame.rgb) for frame in reader))
     return estimate_poses(paths, config=config.colmap, scratch=scratch)
 
 
@@ -247,5 +248,3 @@ def _camera(entry: dict[str, Any]) -> Camera:
     fx, fy, cx, cy = entry["intrinsics"]
     pose = np.array(entry["cam_from_world"])
     return Camera(entry["frame"], (fx, fy, cx, cy), entry["width"], entry["height"], pose)
-
-

@@ -30,6 +30,7 @@ from tasks.caching import TASK_OPTIONS, StepReturn
 from tasks.frames import FrameArtifact
 from tasks.score import ScoreInputs, read_scores, result_readers
 from tasks.streams import Prefetch, WriteBehind
+from tasks.tto_results import FurtherArrays, further_of
 from tasks.workspace import StepResult, Workspace, public_text
 
 STEP, VERSION = "published", 1
@@ -83,8 +84,11 @@ def publish_video(
     if store.find(volume) is None:
         score = _unscored(pictures, inputs) if scores is None else read_scores(workspace, scores)
         about = _about(workspace, video, inputs, scores, pictures, score, described)
+        further = further_of(workspace, inputs)
+        if further is not None:
+            about["tto"] = further.account
         with store.create(volume) as folder:
-            _write(workspace, inputs, pictures, score["choices"], folder, config, about)
+            _write(workspace, inputs, pictures, score["choices"], folder, config, about, further)
             record = {"key": ref.key, "video_id": video.video_id, "status": "done", **about, "opw": score["opw"]}
             write_record(folder, record)
     publish_tree(store.path(volume), video_url(workspace.out, video.video_id))
@@ -108,7 +112,7 @@ def _about(
 ) -> dict[str, Any]:
     """What record and volume say about themselves."""
     made_by: dict[str, Any] = {"stabilizer": None, "flow": None}
-    refs = {"initial": inputs.initial, "flow": inputs.flow, "stabilized": inputs.stabilized}
+    refs = inputs.artifacts
     for ref in filter(None, refs.values()):
         made_by |= open_arrays(workspace.store.path(ref) / "arrays").attributes
     named = {**refs, "frames": inputs.frames, "scores": scores}
@@ -150,6 +154,7 @@ def _write(
     folder: Path,
     config: PublishConfig,
     about: Mapping[str, Any],
+    further: FurtherArrays | None,
 ) -> None:
     both = len(inputs.passes) == 2
     sources = result_readers(workspace, inputs)
@@ -160,14 +165,17 @@ def _write(
         height=pictures.height,
         width=pictures.width,
         encoding=config.encoding,
-        attributes=about,
+        attributes={**about, **(further.attributes if further else {})},
         time=pictures.times,
+        further=further.specs if further else None,
     ) as volume:
         blocks = _blocks(sources, pictures, choices, both=both)
         with Prefetch(blocks) as read, WriteBehind(volume.write) as output:
             for first, maps in read:
                 for name, block in maps.items():
                     output.put(name, first, block)
+        for name, first, values in further.blocks() if further else ():
+            volume.write_further(name, first, values)
 
 
 def _blocks(

@@ -47,6 +47,16 @@ class ScoreInputs:
     stabilized: ArtifactRef | None
     passes: tuple[str, ...]
 
+    @property
+    def plain(self) -> tuple[str, ...]:
+        """Results before the stabiliser, each named like its artifact; the last is what is stabilised."""
+        return ("initial",)
+
+    @property
+    def artifacts(self) -> dict[str, ArtifactRef | None]:
+        """The artifacts by the name that records give them."""
+        return {"initial": self.initial, "flow": self.flow, "stabilized": self.stabilized}
+
 
 def scores_ref(inputs: ScoreInputs) -> ArtifactRef:
     """The name of the scores."""
@@ -63,7 +73,7 @@ def score_video(workspace: Workspace, inputs: ScoreInputs) -> StepReturn:
     def make(folder: Path) -> int:
         pictures = FrameArtifact(workspace.store, inputs.frames)
         scenes = [_score_scene(workspace, pictures, inputs, *scene) for scene in pictures.scenes]
-        names = ["initial", *inputs.passes] + (["mix"] if len(inputs.passes) == 2 else [])
+        names = [*inputs.plain, *inputs.passes] + (["mix"] if len(inputs.passes) == 2 else [])
         joined = {name: join_opw([scene[name] for scene, _ in scenes]) for name in names}
         opw = {name: {"total": r.total, "mean": r.mean, "pairs": r.pairs.tolist()} for name, r in joined.items()}
         if "mix" in opw:
@@ -92,7 +102,7 @@ def read_scores(workspace: Workspace, ref: ArtifactRef) -> dict[str, Any]:
 def result_readers(workspace: Workspace, inputs: ScoreInputs) -> dict[str, ArrayReader]:
     """Where the disparity of each result is read, in the order of publication; the mix follows from them."""
     store = workspace.store
-    readers = {"initial": open_arrays(store.path(inputs.initial) / "arrays")}
+    readers = {name: open_arrays(store.path(getattr(inputs, name)) / "arrays") for name in inputs.plain}
     if inputs.stabilized is not None:
         readers |= dict.fromkeys(inputs.passes, open_arrays(store.path(inputs.stabilized) / "arrays"))
     return readers
@@ -107,7 +117,7 @@ def _score_scene(
     rule is defined by that figure, so it is there as well.
     """
     both = len(inputs.passes) == 2
-    names = ("initial", *inputs.passes, *(("mean",) if both else ()))
+    names = (*inputs.plain, *inputs.passes, *(("mean",) if both else ()))
     scorer = PassOpw(names, ("backward",) if both else ())
     with Prefetch(_scene_frames(workspace, pictures, inputs, start, stop), AHEAD) as frames:
         for frame in frames:
@@ -115,7 +125,7 @@ def _score_scene(
     scored = scorer.results()
     if not both:
         return scored, None
-    choice = choose_mix(scored["initial"].mean, scored["forward"].mean, scored[BACKWARD_REVERSED].mean)
+    choice = choose_mix(scored[inputs.plain[-1]].mean, scored["forward"].mean, scored[BACKWARD_REVERSED].mean)
     return {**scored, "mix": scored[choice]}, choice
 
 

@@ -102,7 +102,8 @@ class _Scene:
     def inputs(self, first: int, upload: Uploader) -> Iterator[Uploaded]:
         """Network inputs from frame `first` on; the disparity goes through 16 bits per frame, as published."""
         for low, block in self.pictures.blocks(first, self.stop, BLOCK):
-            maps = self.disparity.read("initial", low, low + len(block))
+            (name,) = self.disparity.names  # initial or optimized
+            maps = self.disparity.read(name, low, low + len(block))
             for picture, frame in zip(block, maps, strict=True):
                 yield upload(prepare_frame(picture, quantize_disparity(frame)))
 
