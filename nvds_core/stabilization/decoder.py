@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nvds_core.stabilization.winograd import Conv3x3
+
 
 class TokenProjection(nn.Module):
     """Linear layer on the channels of a map, [n,c,h,w] -> [n,c',h,w]."""
@@ -27,10 +29,8 @@ class FeatureTransform(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, 1, 1)
-        self.conv_branch = nn.Sequential(
-            nn.ReLU(), nn.Conv2d(outputs, outputs, 3, 1, 1), nn.ReLU(), nn.Conv2d(outputs, outputs, 3, 1, 1)
-        )
+        self.conv1 = Conv3x3(inputs, outputs)
+        self.conv_branch = nn.Sequential(nn.ReLU(), Conv3x3(outputs, outputs), nn.ReLU(), Conv3x3(outputs, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         # The in-place sums and ReLUs spare a pass over memory each; autograd needs none of the overwritten values.
