@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from storage.errors import StorageError, translated
 from storage.files import read_json, sync_directory
+from storage.processes import start_of
 from storage.trees import remove_tree, sync_tree
 from storage.urls import local_path
 
@@ -145,28 +144,14 @@ class ArtifactStore:
         with contextlib.suppress(StorageError, KeyError, TypeError):
             owner = read_json(owner_file)
             if owner["host"] == socket.gethostname():
-                alive = _start_of(owner["pid"]) == owner["started"]
+                alive = start_of(owner["pid"]) == owner["started"]
                 return not alive and _idle_seconds(temporary, owner_file) >= older_than_s
         return _idle_seconds(temporary, owner_file) >= max(older_than_s, _FOREIGN_AGE_S)
 
 
 def _write_owner(path: Path) -> None:
-    owner = {"host": socket.gethostname(), "pid": os.getpid(), "started": _start_of(os.getpid())}
+    owner = {"host": socket.gethostname(), "pid": os.getpid(), "started": start_of(os.getpid())}
     path.write_text(json.dumps(owner))
-
-
-def _start_of(pid: int) -> float | None:
-    """When a process began, to tell it from a later one of the same number; None if there is none.
-
-    On Linux in clock ticks since boot, which do not move when somebody sets the clock.
-    """
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-        return None if fields[0] == "Z" else float(fields[19])
-    try:
-        return psutil.Process(pid).create_time()
-    except psutil.Error:
-        return None
 
 
 def _idle_seconds(temporary: Path, owner_file: Path) -> float:

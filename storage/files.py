@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import glob
 import json
 import os
 import random
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,10 +19,12 @@ from storage.errors import StorageError, is_transfer_error, redact, translated
 from storage.urls import URL, filesystem, is_local, local_path, scheme_of
 
 TEMPORARY_PREFIX = ".tmp-"
+LOCK_NAME = ".lock"
 _ATTEMPTS = 4
 _FIRST_PAUSE_S = 0.2
+_SETTLE_S = 1.0
 # asking again cannot help
-_FINAL_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_FINAL_ERRORS = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 Result = TypeVar("Result")
 
@@ -100,6 +105,97 @@ def write_bytes_atomic(url: URL, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
             raise
         sync_directory(target.parent)
+
+
+def create_exclusive(url: URL, data: bytes) -> bool:
+    """Make a small file with this content unless there is one of its name; of many who try at once one succeeds.
+
+    Local: a finished file is linked into place. Object stores: a conditional PUT, as Amazon S3 and MinIO know it; a
+    store that ignores the condition overwrites.
+    """
+    with translated("create", url):
+        if not is_local(url):
+            return _create_remote(url, data)
+        target = local_path(url)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = beside(target, TEMPORARY_PREFIX)
+        try:
+            temporary.write_bytes(data)
+            os.link(temporary, target)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+                raise
+            return _create_without_link(target, data)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return True
+
+
+def _create_without_link(target: Path, data: bytes) -> bool:
+    """For file systems without hard links; for a moment the file is there and empty."""
+    try:
+        with target.open("xb") as file:
+            file.write(data)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _create_remote(url: URL, data: bytes) -> bool:
+    file_system, path = filesystem(url)
+    try:
+        with_retries(lambda: file_system.pipe_file(path, data, mode="create"))
+    except FileExistsError:
+        # an attempt that arrived although its answer did not is ours all the same
+        return bool(with_retries(lambda: file_system.cat_file(path)) == data)
+    return True
+
+
+def replace_if(url: URL, expected: bytes, data: bytes | None) -> bool:
+    """Replace a small file that still holds `expected` (None removes it); of many who try at once one succeeds.
+
+    Local: under a lock on the folder. On object stores the one who wrote last has it, which the others see after
+    `_SETTLE_S`.
+    """
+    with _folder_locked(url):
+        try:
+            if read_bytes(url) != expected:
+                return False
+        except StorageError as error:
+            if error.reason != "absent":
+                raise
+            return False
+        if data is not None:
+            write_bytes_atomic(url, data)
+        elif is_local(url):
+            local_path(url).unlink(missing_ok=True)
+        else:
+            file_system, path = filesystem(url)
+            with translated("remove", url), contextlib.suppress(FileNotFoundError):
+                with_retries(lambda: file_system.rm_file(path))
+    if is_local(url) or data is None:
+        return True
+    time.sleep(_SETTLE_S)
+    return read_bytes(url) == data
+
+
+@contextlib.contextmanager
+def _folder_locked(url: URL) -> Iterator[None]:
+    """Alone in the folder of a local file, as far as others ask too; the system frees a dead process's lock."""
+    if not is_local(url):
+        yield
+        return
+    lock = local_path(url).parent / LOCK_NAME
+    with translated("lock", lock):
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        with translated("lock", lock):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_json_atomic(url: URL, document: Any) -> None:

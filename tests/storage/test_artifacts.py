@@ -134,7 +134,7 @@ def test_a_zombie_counts_as_dead():
         assert child.stdout is not None
         child.stdout.read()  # its end is closed when the process ends, before it is waited for
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-        assert artifacts._start_of(child.pid) is None
+        assert artifacts.start_of(child.pid) is None
 
 
 def test_sweep_of_an_empty_store_does_nothing(store: ArtifactStore):
