@@ -3,7 +3,8 @@
     python -m benchmarks.stabilizer [--model NAME] [--size 448x192] [--threads 1 all] [--rounds 3] [--json FILE]
 
 In one run, with the weights of the golden data (`tests/fill.py`; speed does not depend on them): the official order
-(both windows of a frame through the whole network, nothing shared) against the streaming order, in seconds per output frame with both directions; the
+(both windows of a frame through the whole network, nothing shared) against the streaming order, in seconds per output
+frame with both directions; the
 parts; bfloat16; batches; channels_last weights. All candidates take turns, the best of the rounds counts. On one
 thread a time is CPU time, which other programs on the machine disturb little; on several threads it is wall time.
 With ``--opw`` also: OPW of bfloat16 against float32 with the trained nvds-tiny.
