@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def rotation_from_quaternion(wxyz: Sequence[float], where: str) -> Floats:
         PoseError: the length is not 1 to within 1 %.
     """
     quaternion = np.array(wxyz, np.float64)
-    length = float(np.linalg.norm(quaternion))
+    length = math.hypot(*wxyz)  # numpy's norm overflows on the numbers of a damaged file
     if not abs(length - 1.0) <= MAX_ROTATION_ERROR:
         raise PoseError(f"{where}: the quaternion has length {length:.4g} instead of 1; check the order of the columns")
     w, x, y, z = quaternion / length
