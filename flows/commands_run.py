@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from flows import commands_options as options
 from flows.cli_common import ALL_GOOD, SOME_FAILED, clear_errors, shown_log
 
 if TYPE_CHECKING:
     from flows.config import RunConfig
     from flows.ledger import Outcome
     from flows.planning import Plan
-
-# Written out, as asking the registries would load torch for a --help; a test compares.
-PREDICTOR_HELP = (
-    "Single-image predictor: tiny, midas-v21, midas-v21-small, dpt-large, dpt-hybrid; transformers:ID (of the Hugging "
-    "Face Hub, or a folder), folder:PATH (maps that are there: PNG, NPY, NPZ, EXR, our volumes), either with "
-    "?quantity=depth behind it for metric depth; or that of an installed package. [default: tiny]"
-)
-FLOW_HELP = (
-    "Optical flow for the scores: dis, dis-fast, dis-ultrafast, gmflow, gmflow-refine, raft_large, raft_small "
-    "(?weights=FILE), or that of an installed package. [default: dis]"
-)
 
 EPILOG = """Examples:
 
@@ -44,30 +34,27 @@ Exit code: 0 all good, 1 some videos failed, 2 nothing could start.
 
 
 def run(
-    inputs: Annotated[
-        list[str],
-        typer.Argument(metavar="INPUT...", help="Video files, folders, globs, URLs, or .txt files that list them."),
-    ],
-    out: Annotated[str, typer.Option("--out", "-o", help="Output folder or fsspec URL.")],
-    predictor: Annotated[str | None, typer.Option(help=PREDICTOR_HELP)] = None,
+    inputs: options.Inputs,
+    out: options.Out,
+    predictor: Annotated[str | None, typer.Option(help=options.PREDICTOR_HELP)] = None,
     stabilizer: Annotated[str | None, typer.Option(help="nvds-tiny, nvds or none. [default: nvds-tiny]")] = None,
-    flow: Annotated[str | None, typer.Option(help=FLOW_HELP)] = None,
-    short_side: Annotated[int | None, typer.Option(help="Short side of the depth maps, pixels.")] = None,
-    size: Annotated[str | None, typer.Option(metavar="WxH", help="Exact size of the depth maps.")] = None,
+    flow: Annotated[str | None, typer.Option(help=options.FLOW_HELP)] = None,
+    short_side: options.ShortSide = None,
+    size: options.Size = None,
     direction: Annotated[str | None, typer.Option(help="both or forward. [default: both]")] = None,
     score: Annotated[str | None, typer.Option(help="nvds (OPW), or none: no flow either. [default: nvds]")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, tf32 or bf16, of all networks. [default: fp32]")] = None,
     max_memory: Annotated[
         str | None, typer.Option(help="What batches may take, as 8G. [default: half of free]")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file with settings; options here go before it.")] = None,
+    config: options.ConfigFile = None,
     keep: Annotated[str | None, typer.Option(help="results, or all intermediates too. [default: results]")] = None,
-    encoding: Annotated[str | None, typer.Option(help="uint16, float16 or float32. [default: uint16]")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Take only the first N videos.")] = None,
-    frames: Annotated[int | None, typer.Option(min=1, help="Take only the first N frames of each video.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, compute nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="End standard output with one JSON line.")] = False,
-    run_id: Annotated[str | None, typer.Option(help="Name of this run in OUT/runs. [default: time]")] = None,
+    encoding: options.Encoding = None,
+    limit: options.Limit = None,
+    frames: options.Frames = None,
+    dry_run: options.DryRun = False,
+    as_json: options.AsJson = False,
+    run_id: options.RunId = None,
 ) -> None:
     """Turn videos into temporally stable disparity volumes with an OPW table."""
     wanted = {
@@ -84,23 +71,39 @@ def run(
         "publish.encoding": encoding,
         "keep": keep,
     }
-    with clear_errors():
+
+    def settings() -> RunConfig:
         from flows.config import load_config
 
-        overrides = {name: value for name, value in wanted.items() if value is not None} | size_settings(
-            size, short_side
-        )
-        settings = load_config(config, overrides)
+        given = {name: value for name, value in wanted.items() if value is not None}
+        return load_config(config, given | size_settings(size, short_side))
+
+    start(settings, inputs, out, limit=limit, run_id=run_id, dry_run=dry_run, as_json=as_json)
+
+
+def start(
+    load: Callable[[], RunConfig],
+    inputs: list[str],
+    out: str,
+    *,
+    limit: int | None,
+    run_id: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> NoReturn:
+    """Load the settings, do the run or say what it would do, and end the command with its exit code."""
+    with clear_errors():
+        settings = load()
         if dry_run:
-            dry_run_of(inputs, out, settings, limit, as_json)
-            return
-    summary = run_settings(inputs, out, settings, limit, run_id, as_json)
+            _say_plan(inputs, out, settings, limit, as_json)
+            raise typer.Exit(ALL_GOOD)
+    summary = _run_settings(inputs, out, settings, limit, run_id, as_json)
     if as_json:
         typer.echo(json.dumps(summary))
     raise typer.Exit(SOME_FAILED if summary["failed"] else ALL_GOOD)
 
 
-def run_settings(
+def _run_settings(
     inputs: list[str], out: str, settings: RunConfig, limit: int | None, run_id: str | None, as_json: bool
 ) -> dict[str, Any]:
     stopped = "interrupted; finished videos are kept, run the same command again to go on"
@@ -154,7 +157,7 @@ def summary_lines(summary: dict[str, Any], failures: dict[str, str]) -> list[str
     return lines
 
 
-def dry_run_of(inputs: list[str], out: str, settings: RunConfig, limit: int | None, as_json: bool) -> None:
+def _say_plan(inputs: list[str], out: str, settings: RunConfig, limit: int | None, as_json: bool) -> None:
     from flows.launch import preview
     from storage.errors import redact
 

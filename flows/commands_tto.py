@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Annotated
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows import commands_options as options
 from flows import commands_run
-from flows.cli_common import ALL_GOOD, SOME_FAILED, clear_errors
+
+if TYPE_CHECKING:
+    from flows.config import RunConfig
 
 EPILOG = """Examples:
 
@@ -29,11 +31,8 @@ Exit code: 0 all good, 1 some videos failed, 2 nothing could start.
 
 
 def tto(
-    inputs: Annotated[
-        list[str],
-        typer.Argument(metavar="INPUT...", help="Video files, folders, globs, URLs, or .txt files that list them."),
-    ],
-    out: Annotated[str, typer.Option("--out", "-o", help="Output folder or fsspec URL.")],
+    inputs: options.Inputs,
+    out: options.Out,
     predictor: Annotated[str | None, typer.Option(help="Network to tune, as of 'nvds run'. [default: tiny]")] = None,
     poses: Annotated[
         str | None,
@@ -51,16 +50,16 @@ def tto(
     stabilize: Annotated[bool, typer.Option("--stabilize", help="NVDS on top of the optimised disparity.")] = False,
     stabilizer: Annotated[str | None, typer.Option(help="nvds-tiny or nvds. [default: nvds-tiny]")] = None,
     flow: Annotated[str | None, typer.Option(help="Optical flow, as of 'nvds run'. [default: dis]")] = None,
-    short_side: Annotated[int | None, typer.Option(help="Short side of the depth maps, pixels.")] = None,
-    size: Annotated[str | None, typer.Option(metavar="WxH", help="Exact size of the depth maps.")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file with settings; options here go before it.")] = None,
+    short_side: options.ShortSide = None,
+    size: options.Size = None,
+    config: options.ConfigFile = None,
     keep: Annotated[str | None, typer.Option(help="all intermediates, or results only. [default: all]")] = None,
-    encoding: Annotated[str | None, typer.Option(help="uint16, float16 or float32. [default: uint16]")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Take only the first N videos.")] = None,
-    frames: Annotated[int | None, typer.Option(min=1, help="Take only the first N frames of each video.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, compute nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="End standard output with one JSON line.")] = False,
-    run_id: Annotated[str | None, typer.Option(help="Name of this run in OUT/runs. [default: time]")] = None,
+    encoding: options.Encoding = None,
+    limit: options.Limit = None,
+    frames: options.Frames = None,
+    dry_run: options.DryRun = False,
+    as_json: options.AsJson = False,
+    run_id: options.RunId = None,
 ) -> None:
     """Optimise a depth network on each video itself, against depth from flow and camera poses."""
     wanted = {
@@ -76,18 +75,16 @@ def tto(
         "publish.encoding": encoding,
         "keep": keep or (None if config else "all"),
     }
-    with clear_errors():
+
+    def settings() -> RunConfig:
         from flows.config import load_config
+        from flows.tto import TtoConfig
         from nvds_core.types import ConfigError
 
         if stabilizer is not None and not stabilize:
             raise ConfigError(f"--stabilizer {stabilizer} says with what; add --stabilize to have it done")
-        overrides = {name: value for name, value in wanted.items() if value is not None}
-        settings = load_config(config, {"tto.tune.seed": 0} | overrides | commands_run.size_settings(size, short_side))
-        if dry_run:
-            commands_run.dry_run_of(inputs, out, settings, limit, as_json)
-            return
-    summary = commands_run.run_settings(inputs, out, settings, limit, run_id, as_json)
-    if as_json:
-        typer.echo(json.dumps(summary))
-    raise typer.Exit(SOME_FAILED if summary["failed"] else ALL_GOOD)
+        given = {name: value for name, value in wanted.items() if value is not None}
+        loaded = load_config(config, given | commands_run.size_settings(size, short_side))
+        return loaded if loaded.tto is not None else replace(loaded, tto=TtoConfig())
+
+    commands_run.start(settings, inputs, out, limit=limit, run_id=run_id, dry_run=dry_run, as_json=as_json)

@@ -44,6 +44,11 @@ class VideoRefs:
     tto: TtoRefs | None = None
 
     @property
+    def disparity(self) -> ArtifactRef:
+        """What is stabilised: the initial disparity, or what the optimisation made of it."""
+        return self.initial if self.tto is None else self.tto.optimized
+
+    @property
     def intermediates(self) -> list[ArtifactRef]:
         """All but the published volume."""
         refs = [self.frames, self.initial, self.flow, self.stabilized, self.scores]

@@ -18,7 +18,7 @@ from flows.reporting import Reporter, current_reporter, reporting
 from flows.tto import STEPS as TTO_STEPS
 from flows.tto import optimize
 from nvds_core.weights_cache import installed_digests
-from storage import ArtifactRef, ShardSpec, StorageError, VideoRef, plan_shards
+from storage import ShardSpec, StorageError, VideoRef, plan_shards
 from storage.locations import is_local, join, local_path, sweep_leftovers, write_bytes_atomic, write_json_atomic
 from tasks.caching import StepReturn, result_of
 from tasks.flow_fields import estimate_flow
@@ -141,15 +141,13 @@ def _take_all(steps: _Steps, workspace: Workspace, video: VideoRef, refs: VideoR
     with beside(flow):
         with lane("device"):
             steps.take("initial", lambda: predict_initial(workspace, refs.frames, config.predictor, limits, video))
-            if refs.tto is None and refs.stabilized is not None:
-                steps.take("stabilized", lambda: _stabilize(workspace, refs, refs.initial, config))
+            if refs.tto is None:
+                _stabilize(steps, workspace, refs, config)
         if refs.tto is not None and config.tto is not None:
             branches: Any = {"frames": config.frames, "predictor": config.predictor, "flow": config.flow}
             optimize(steps, workspace, video, refs.tto, config.tto, **branches)
-            optimized = refs.tto.optimized
-            if refs.stabilized is not None:
-                with lane("device"):
-                    steps.take("stabilized", lambda: _stabilize(workspace, refs, optimized, config))
+            with lane("device"):
+                _stabilize(steps, workspace, refs, config)
     with lane("finish"):
         if refs.scores is not None:
             steps.take("scores", lambda: score_video(workspace, refs.inputs))
@@ -158,8 +156,12 @@ def _take_all(steps: _Steps, workspace: Workspace, video: VideoRef, refs: VideoR
         )
 
 
-def _stabilize(workspace: Workspace, refs: VideoRefs, disparity: ArtifactRef, config: RunConfig) -> StepReturn:
-    return stabilize(workspace, refs.frames, disparity, config.stabilizer, config.limits)
+def _stabilize(steps: _Steps, workspace: Workspace, refs: VideoRefs, config: RunConfig) -> None:
+    def call() -> StepReturn:
+        return stabilize(workspace, refs.frames, refs.disparity, config.stabilizer, config.limits)
+
+    if refs.stabilized is not None:
+        steps.take("stabilized", call)
 
 
 class _Steps:

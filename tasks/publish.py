@@ -113,7 +113,7 @@ def _about(
     """What record and volume say about themselves."""
     made_by: dict[str, Any] = {"stabilizer": None, "flow": None}
     refs = inputs.artifacts
-    for ref in filter(None, refs.values()):
+    for ref in filter(None, (inputs.initial, inputs.flow, inputs.stabilized)):
         made_by |= open_arrays(workspace.store.path(ref) / "arrays").attributes
     named = {**refs, "frames": inputs.frames, "scores": scores}
     return {

@@ -78,6 +78,7 @@ def refer_pairs(
         pictures, rows = FrameArtifact(workspace.store, frames), PairRows(workspace, pair_flow, masks)
         cameras = PoseArtifact(workspace.store, poses)
         lens_n4, poses_n34 = cameras.matrices((pictures.width, pictures.height))
+        lens = torch.from_numpy(lens_n4)
         place = {frame: k for k, frame in enumerate(cameras.positions)}
         directed = rows.directed
         shape = (len(directed), pictures.height, pictures.width)
@@ -87,7 +88,6 @@ def refer_pairs(
             for row, (i, j) in enumerate(directed):
                 check_stop()
                 a, b = place[i], place[j]
-                lens = torch.from_numpy(lens_n4)
                 found = pseudo_reference(
                     rows.flow(i, j)[None],
                     lens[a : a + 1],

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.commands_run import FLOW_HELP, PREDICTOR_HELP
+from flows.commands_options import FLOW_HELP, PREDICTOR_HELP
 from nvds_core.flow.base import FLOWS
 from nvds_core.predictors.base import PREDICTORS, SCHEMES
 from storage import open_volume, read_record

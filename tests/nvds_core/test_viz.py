@@ -29,7 +29,7 @@ def test_inferno_is_matplotlibs_within_one_level():
 
 def test_colours_match_the_golden_export(golden):
     exported = golden("midas/golden_export.npz")
-    bgr, codes = exported["c0__inferno_bgr"], exported["c0__png16"]
+    bgr, codes = exported["c1__inferno_bgr"], exported["c1__png16"]
     # the golden picture was made from 8 bits cut off, so the colours are those of the same 8 bits
     ours = inferno((codes.astype(np.float64) / 65535 * 255).astype(np.uint8) / 255)
     assert (np.abs(ours[..., ::-1].astype(int) - bgr).max(axis=2) > 12).mean() < 0.001

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -17,10 +18,12 @@ MOTIONS = ("sideways", "diagonal", "forward")
 
 
 class GoldenCase:
-    """Arrays of one golden case as this project names and lays them out."""
+    """Arrays of one golden case in this project's names and layout; skips where only a copy without it is there."""
 
     def __init__(self, arrays: Mapping[str, np.ndarray], name: str) -> None:
         self.arrays = {key.split("/")[1]: value for key, value in arrays.items() if key.split("/")[0] == name}
+        if not self.arrays:
+            pytest.skip(f"{name} is not in the reduced golden data")
         self.pairs = [tuple(pair) for pair in self["dpairs"].tolist()]
         self.i, self.j = np.array(self.pairs).T
         self.number = {pair: k for k, pair in enumerate(self.pairs)}
