@@ -15,7 +15,6 @@ import secrets
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from storage.errors import StorageError, translated
@@ -29,42 +28,17 @@ FOLDER, OWNERS = "leases", "leases/owners"
 log = logging.getLogger("nvds")
 
 
-@dataclass
-class Claim:
-    """A name that this process holds. `deaths` counts owners of the same run that died with it in their hands.
-
-    `before` is what the last of them noted, for example why it was stopped.
-    """
-
-    name: str
-    text: bytes
-    keeper: Leases = field(repr=False)
-    deaths: int = 0
-    before: Mapping[str, Any] = field(default_factory=dict)
-
-    def held(self) -> bool:
-        """Whether nobody has taken it over, as happens to a process that was suspended for long."""
-        return self.keeper.content(self.name) == self.text
-
-    def note(self, **notes: Any) -> None:
-        """Add to what a successor will find in `before`."""
-        document = json.loads(self.text)
-        document["note"] |= notes
-        self.text = json.dumps(document).encode()
-        write_bytes_atomic(self.keeper.place(self.name), self.text)
-
-
 class Leases:
     """The claims of one process below one output root; a context manager that gives all of them back.
 
-    A thread writes a beat to ``leases/owners/`` from the first claim on.
+    A thread writes a beat to ``leases/owners/`` from the first claim on. Several threads may claim and release.
     """
 
     def __init__(self, root: URL, run_id: str, *, beat_s: float = BEAT_S, patience_s: float = PATIENCE_S) -> None:
         self._root, self._run_id = os.fspath(root), run_id
         self._token = secrets.token_hex(8)
         self._beat_s, self._patience_s = beat_s, patience_s
-        self._claims: dict[str, Claim] = {}
+        self._claims: dict[str, bytes] = {}
         self._seen: dict[str, tuple[bytes | None, float]] = {}
         self._stop, self._lock = threading.Event(), threading.Lock()
         self._thread: threading.Thread | None = None
@@ -75,50 +49,50 @@ class Leases:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def place(self, name: str) -> str:
-        """Where the claim of a name lies."""
-        return join(self._root, FOLDER, f"{name}.json")
+    def claim(self, name: str, note: Mapping[str, Any] | None = None) -> bool:
+        """Take a name; False if somebody who lives has it, be it this process.
 
-    def content(self, name: str) -> bytes | None:
-        """The claim of a name as it stands in the store."""
-        return _read(self.place(name))
-
-    def claim(self, name: str, note: Mapping[str, Any] | None = None) -> Claim | None:
-        """Take a name; None if somebody who lives has it.
+        Args:
+            name: a file-name safe text.
+            note: what `open_claims` tells others about it, as JSON.
 
         Raises:
             StorageError: the claim cannot be written.
         """
         self._begin()
-        text = self._text(note, 0)
-        if create_exclusive(self.place(name), text):
-            return self._keep(Claim(name, text, self))
-        found = self.content(name)
-        if found is None:  # given back meanwhile
-            return self._keep(Claim(name, text, self)) if create_exclusive(self.place(name), text) else None
-        former = _parsed(found)
-        if former.get("token") == self._token or not self._is_dead(name, found, former):
-            return None
-        deaths = int(former.get("deaths", 0)) + 1 if former.get("run_id") == self._run_id else 0
-        text = self._text(note, deaths)
-        if not replace_if(self.place(name), found, text):
-            return None
-        before = former.get("note", {}) if deaths else {}
-        return self._keep(Claim(name, text, self, deaths, before))
+        text, place = self._text(note), self._place(name)
+        taken = create_exclusive(place, text)
+        if not taken:
+            found = _read(place)
+            if found is None:  # given back meanwhile
+                taken = create_exclusive(place, text)
+            elif self._is_dead(name, found):
+                taken = replace_if(place, found, text)
+        if taken:
+            with self._lock:
+                self._claims[name] = text
+        return taken
 
-    def release(self, claim: Claim) -> None:
-        """Give a claim back, unless somebody else has it now."""
+    def is_free(self, name: str) -> bool:
+        """Whether a claim of the name would succeed now, as far as can be told."""
+        found = _read(self._place(name))
+        return found is None or self._is_dead(name, found)
+
+    def release(self, name: str) -> None:
+        """Give a name back, unless somebody else has it by now."""
         with self._lock:
-            self._claims.pop(claim.name, None)
+            text = self._claims.pop(name, None)
+        if text is None:
+            return
         try:
-            replace_if(self.place(claim.name), claim.text, None)
+            replace_if(self._place(name), text, None)
         except StorageError as error:
             log.warning("a lease was not given back, which costs others some patience: %s", error)
 
     def close(self) -> None:
         """Give everything back and end the beat."""
-        for claim in list(self._claims.values()):
-            self.release(claim)
+        for name in list(self._claims):
+            self.release(name)
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
@@ -126,28 +100,28 @@ class Leases:
             with contextlib.suppress(StorageError):
                 remove_tree(self._beat_place(self._token))
 
-    def _keep(self, claim: Claim) -> Claim:
-        with self._lock:
-            self._claims[claim.name] = claim
-        return claim
+    def _place(self, name: str) -> str:
+        return join(self._root, FOLDER, f"{name}.json")
 
-    def _text(self, note: Mapping[str, Any] | None, deaths: int) -> bytes:
+    def _text(self, note: Mapping[str, Any] | None) -> bytes:
         document = {
             "token": self._token,
             "run_id": self._run_id,
             "machine": machine(),
             "pid": os.getpid(),
             "started": start_of(os.getpid()),
-            "deaths": deaths,
             "note": dict(note or {}),
         }
         return json.dumps(document).encode()
 
-    def _is_dead(self, name: str, found: bytes, former: Mapping[str, Any]) -> bool:
+    def _is_dead(self, name: str, found: bytes) -> bool:
+        former = _parsed(found)
+        token = former.get("token")
+        if token == self._token:
+            return False
         alive = lives(former.get("machine"), former.get("pid"), former.get("started"))
         if alive is not None:
             return not alive
-        token = former.get("token")
         beat = _read(self._beat_place(token)) if isinstance(token, str) and token.isalnum() else None
         # a claim that changes is a sign of life like a beat; names, as a damaged claim has no token
         sign, now = found + (beat or b""), time.monotonic()
@@ -171,7 +145,7 @@ class Leases:
             count += 1
             try:
                 self._beat(count)
-            except StorageError as error:  # a disk that is full for a while: claims are checked before publication
+            except StorageError as error:  # a disk that is full for a while
                 log.warning("the sign of life of this run was not written: %s", error)
 
     def _beat(self, count: int) -> None:
@@ -199,10 +173,10 @@ def sweep_claims(root: URL) -> int:
     removed = 0
     for folder in (FOLDER, OWNERS):
         for place in _listed(join(root, folder)):
-            document = _parsed(_read(place) or b"")
+            text = _read(place) or b""
+            document = _parsed(text)
             if lives(document.get("machine"), document.get("pid"), document.get("started")) is False:
-                remove_tree(place)
-                removed += 1
+                removed += replace_if(place, text, None)  # unless somebody has taken it over since
     return removed
 
 

@@ -15,14 +15,13 @@ from types import SimpleNamespace
 import pytest
 from prefect.flows import load_flow_from_entrypoint
 
-import flows.process as process
-from flows.process import process_dataset, process_video
+import flows.chain as chain
+from flows.ledger import Outcome
+from flows.process import process_dataset
 from flows.reporting import Lines, describe
 from flows.results import video_rows
-from nvds_core.types import DecodeError
-from storage import StorageError, VideoRef, open_volume
+from storage import open_volume
 from storage.tables import latest, read
-from tasks.workspace import make_workspace
 from tests.flows.helpers import digests, leftovers, make_inputs, run
 
 REPO = Path(__file__).resolve().parents[2]
@@ -142,54 +141,6 @@ def test_results_alone_are_kept_unless_asked_otherwise_and_lost_rows_come_back(r
     assert len(latest(str(out), "scores")) == 2 * 4
 
 
-@pytest.mark.parametrize(
-    ("step", "function", "error", "reason"),
-    [
-        ("frames", "extract_frames", DecodeError("cut off", reason="truncated"), "truncated"),
-        ("initial", "predict_initial", MemoryError(), "memory"),
-        ("flow", "estimate_flow", ZeroDivisionError("strange"), "internal"),
-        ("published", "publish_video", StorageError("no space", reason="disk_full"), "disk_full"),
-    ],
-)
-def test_whatever_a_step_raises_becomes_a_failed_outcome(tmp_path, monkeypatch, step, function, error, reason):
-    def done(*arguments: object) -> object:
-        return SimpleNamespace(cached=False)
-
-    def fails(*arguments: object) -> object:
-        raise error
-
-    for name in ("extract_frames", "predict_initial", "estimate_flow", "stabilize", "score_video", "publish_video"):
-        monkeypatch.setattr(process, name, fails if name == function else done)
-    video = VideoRef("v-0123456789", "/in/v.mp4", "0" * 64, "file", "v")
-    outcome = process_video(make_workspace(str(tmp_path / "out")), video, process.RunConfig())
-    assert (outcome.status, outcome.step, outcome.reason) == ("failed", step, reason)
-    assert "\n" not in describe(outcome)
-
-
-def test_of_two_steps_that_fail_side_by_side_the_first_in_the_order_of_the_pipeline_is_named(tmp_path, monkeypatch):
-    def fails(*arguments: object) -> object:
-        raise DecodeError("either", reason="decode")
-
-    monkeypatch.setattr(process, "extract_frames", lambda *arguments: SimpleNamespace(cached=False))
-    for name in ("predict_initial", "estimate_flow"):
-        monkeypatch.setattr(process, name, fails)
-    video = VideoRef("v-0123456789", "/in/v.mp4", "0" * 64, "file", "v")
-    for _ in range(5):
-        outcome = process_video(make_workspace(str(tmp_path / "out")), video, process.RunConfig())
-        assert (outcome.step, outcome.reason) == ("initial", "decode")
-        assert [step for step, _ in outcome.steps] == ["frames"]
-
-
-def test_models_that_vanish_in_the_middle_fail_the_video_and_not_the_run(tmp_path, monkeypatch):
-    def fails(*arguments: object) -> object:
-        raise DecodeError("weights gone", reason="weights")
-
-    monkeypatch.setattr(process, "refs_of", fails)
-    video = VideoRef("v-0123456789", "/in/v.mp4", "0" * 64, "file", "v")
-    outcome = process_video(make_workspace(str(tmp_path / "out")), video, process.RunConfig())
-    assert (outcome.status, outcome.step, outcome.key) == ("failed", "plan", None)
-
-
 def test_a_damaged_intermediate_fails_once_and_is_made_anew_by_the_next_run(runs, tmp_path):
     out = tmp_path / "out"
     (tmp_path / "in").mkdir()
@@ -206,7 +157,7 @@ def test_a_damaged_intermediate_fails_once_and_is_made_anew_by_the_next_run(runs
 
 
 def test_an_interruption_keeps_what_is_done_and_leaves_no_half_volume(runs, tmp_path, monkeypatch):
-    out, calls, original = tmp_path / "out", [], process.score_video
+    out, calls, original = tmp_path / "out", [], chain.score_video
 
     def interrupted_the_second_time(*arguments):
         calls.append(arguments)
@@ -215,7 +166,7 @@ def test_an_interruption_keeps_what_is_done_and_leaves_no_half_volume(runs, tmp_
         return original(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(process, "score_video", interrupted_the_second_time)
+        patch.setattr(chain, "score_video", interrupted_the_second_time)
         with pytest.raises(KeyboardInterrupt):
             run(runs.inputs, out)
     assert len(os.listdir(out / "videos")) == 1
@@ -228,6 +179,7 @@ def test_an_interruption_keeps_what_is_done_and_leaves_no_half_volume(runs, tmp_
 
 CHILD = """
 import sys
+from flows.ledger import Outcome
 from flows.process import process_dataset
 process_dataset([sys.argv[1]], sys.argv[2], {"frames": {"size": {"short_side": 64}}})
 """
@@ -265,7 +217,7 @@ def test_a_line_break_in_a_name_does_not_break_the_line_that_tells_of_it(capsys,
     outcome = runs.first_watched.named("corrupt")
     lines = Lines(bar=False)
     lines.start(runs.first_watched.plans[0])
-    lines.video(process.Outcome(outcome.video, "failed", reason="decode", step="frames", message="a\nb [red] :smile:"))
+    lines.video(Outcome(outcome.video, "failed", reason="decode", step="frames", message="a\nb [red] :smile:"))
     said = capsys.readouterr().err.splitlines()
     assert said[0] == "4 videos: 0 done before, 4 to do"
     assert said[1].endswith(r"a\nb [red] :smile:")
