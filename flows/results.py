@@ -9,12 +9,10 @@ from datetime import datetime
 from typing import Any
 
 from flows.ledger import RESULTS
-from storage import StorageError
+from storage import StorageError, settled_videos
 from storage.catalog import read_record
 from storage.errors import redact
 from storage.locations import exists, filesystem, is_local, join, local_path, read_json, safe_name
-from storage.tables import latest
-from tasks.workspace import STORE_FILE
 
 Row = dict[str, Any]
 DIVISOR = "frames"  # OPW of a video is the sum over pairs divided by this count (protocol "nvds")
@@ -31,37 +29,10 @@ def video_rows(out: str) -> list[Row]:
     Raises:
         StorageError: ``absent``: nothing was ever run into this folder.
     """
-    scenes = {row["video_id"]: row["scenes"] for row in latest(out, "catalog")}
-    # Scores of earlier settings stay in the table. Those of the volume that is there now were written with its outcome.
-    scores: dict[tuple[str, datetime], dict[str, Row]] = {}
-    for row in latest(out, "scores"):
-        if row["metric"] == "opw":
-            scores.setdefault((row["video_id"], row["finished_at"]), {})[row["result"]] = row
-    return [
-        _row(outcome, scores.get((outcome["video_id"], outcome["finished_at"]), {}), scenes.get(outcome["video_id"]))
-        for outcome in outcomes(out)
-    ]
-
-
-def outcomes(out: str) -> list[Row]:
-    """The newest outcome of each video; a failure counts no longer once the same place gave something newer.
-
-    Raises:
-        StorageError: ``absent``: nothing was ever run into this folder.
-    """
-    rows = latest(out, "outcomes")
-    if not rows and not exists(join(out, STORE_FILE)):
-        raise StorageError(
-            f"{redact(out)}: no output of nvds there; give the folder of 'nvds run --out'", reason="absent"
-        )
-    newest: dict[str, Any] = {}
-    for row in rows:
-        newest[row["uri"]] = max(row["finished_at"], newest.get(row["uri"], row["finished_at"]))
-    return [row for row in rows if row["status"] == "done" or row["finished_at"] == newest[row["uri"]]]
+    return [_row(outcome, outcome["opw"], outcome["catalog"].get("scenes")) for outcome in settled_videos(out)]
 
 
 def _row(outcome: Row, scores: dict[str, Row], scenes: int | None) -> Row:
-    done = outcome["status"] == "done"
     opw = {name: _finite(scores[name]["value"]) if name in scores else None for name in RESULTS}
     measured = next(iter(scores.values()), None)
     return {
@@ -69,7 +40,7 @@ def _row(outcome: Row, scores: dict[str, Row], scenes: int | None) -> Row:
         "status": outcome["status"],
         "reason": outcome["reason"],
         "frames": outcome["frames"],
-        "scenes": scenes if done else None,
+        "scenes": scenes,
         "width": outcome["width"],
         "height": outcome["height"],
         **opw,
@@ -104,7 +75,7 @@ def measured_with(rows: Sequence[Row]) -> dict[str, list[str]]:
 
 def status_of(out: str) -> dict[str, Any]:
     """Counts over all videos, failures by reason with one example each, and the last run."""
-    rows = outcomes(out)
+    rows = settled_videos(out)
     failed = [row for row in rows if row["status"] != "done"]
     reasons: dict[str, Any] = {}
     for row in failed:

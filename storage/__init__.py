@@ -27,6 +27,8 @@ from storage.locations import (
     write_bytes_atomic,
     write_json_atomic,
 )
+from storage.run_folder import RunFolder, open_run
+from storage.settled import settled_videos
 from storage.volumes import DepthVolume, VolumeWriter, open_volume
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "ArtifactRef",
     "ArtifactStore",
     "DepthVolume",
+    "RunFolder",
     "ShardSpec",
     "StorageError",
     "VideoRef",
@@ -51,6 +54,7 @@ __all__ = [
     "local_path",
     "make_video_id",
     "open_arrays",
+    "open_run",
     "open_volume",
     "plan_shards",
     "publish_tree",
@@ -59,6 +63,7 @@ __all__ = [
     "read_record",
     "remove_tree",
     "safe_name",
+    "settled_videos",
     "stage",
     "sweep_leftovers",
     "upload_tree",

@@ -154,13 +154,14 @@ def open_arrays(directory: URL) -> ArrayReader:
         raise StorageError(f"{redact(directory)} is no array group of ours", reason="format")
     try:
         with translated("open", directory):
-            return ArrayReader(directory, zarr.open_group(_store(directory), mode="r", use_consolidated=True))
+            return ArrayReader(directory, zarr.open_group(zarr_store(directory), mode="r", use_consolidated=True))
     except (ValueError, KeyError, TypeError) as error:
         message = f"{redact(directory)} has damaged metadata ({redact(error)}); remove it and run again"
         raise StorageError(message, reason="format") from None
 
 
-def _store(url: URL) -> Any:
+def zarr_store(url: URL) -> Any:
+    """The read-only Zarr store of a local folder or fsspec URL."""
     if is_local(url):
         return zarr.storage.LocalStore(local_path(url), read_only=True)
     return zarr.storage.FsspecStore.from_url(str(url), storage_options=storage_options(url), read_only=True)

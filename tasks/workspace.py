@@ -12,9 +12,9 @@ from pathlib import Path
 from storage import ArtifactRef, ArtifactStore, StorageError
 from storage.errors import redact
 from storage.locations import is_local, join, local_path, read_json, safe_name, write_json_atomic
+from storage.settled import STORE_FILE
 
 WORK_FOLDER = ".work"
-STORE_FILE = "nvds-store.json"
 STORE_FORMAT = {"format": "nvds-store", "format_version": 1}
 
 

@@ -4,8 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flows.results import mean_row, outcomes, video_rows
+from flows.results import mean_row, video_rows
 from flows.table_formats import to_markdown
+from storage import settled_videos
 from storage.tables import append
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -32,7 +33,7 @@ def test_a_failure_is_forgotten_once_the_same_place_gave_a_good_video(tmp_path):
     tell(tmp_path, "a", 1, "v-bad", "failed", "v.mp4", reason="decode", message="cut off")
     tell(tmp_path, "a2", 1, "w-bad", "failed", "w.mp4", reason="decode", message="cut off")
     tell(tmp_path, "b", 2, "v-good", "done", "v.mp4", {"initial": 1.0})
-    assert [row["video_id"] for row in outcomes(str(tmp_path))] == ["v-good", "w-bad"]
+    assert [row["video_id"] for row in settled_videos(str(tmp_path))] == ["v-good", "w-bad"]
 
 
 def test_the_mean_takes_finished_videos_and_the_ratio_those_with_both(tmp_path):
