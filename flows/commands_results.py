@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,6 +34,8 @@ EXPORT_EPILOG = """Examples:
   nvds export out clip-0123456789 --to nvds --output results/clip
 
   nvds export out clip --to npz --result forward --output clip.npz
+
+  nvds export out room --to ply --output clouds     # after 'nvds tto'
 """
 Out = Annotated[str, typer.Argument(metavar="OUT", help="Output folder or URL of 'nvds run'.")]
 
@@ -89,29 +93,40 @@ def export(
     out: Out,
     video: Annotated[str, typer.Argument(metavar="VIDEO", help="Video id, a unique beginning of it, or its name.")],
     to: Annotated[
-        Literal["nvds", "png16", "npz", "mp4"],
-        typer.Option(help="nvds: folders of the published script; mp4: RGB, initial and stabilised side by side."),
+        Literal["nvds", "png16", "npz", "mp4", "ply", "poses", "tto"],
+        typer.Option(
+            help="nvds: folders of the published script; mp4: RGB, initial and stabilised side by side. After 'nvds "
+            "tto': ply, a cloud of points per frame; poses, the cameras as --poses reads them; tto, the folders of the "
+            "released code."
+        ),
     ],
     output: Annotated[
         Path | None, typer.Option(help="Folder or file to write. [default: named after the video]")
     ] = None,
-    result: Annotated[str | None, typer.Option(help="initial, forward, backward or mix. [default: mix]")] = None,
+    result: Annotated[
+        str | None,
+        typer.Option(help="initial, optimized, forward, backward or mix, for png16, npz, mp4, ply. [default: last]"),
+    ] = None,
     fps: Annotated[float | None, typer.Option(help="Frame rate of the mp4. [default: that of the source]")] = None,
 ) -> None:
-    """Write one finished video in another format. Values are disparity up to scale and shift, near is large."""
-    with clear_errors():
-        from flows import exports, preview
+    """Write one finished video in another format. Values are disparity up to scale and shift, near is large.
 
+    Clouds and the folders of the released code hold depth in the unit of the cameras' places.
+    """
+    with clear_errors():
+        from flows import exports, exports_tto, preview
+
+        writers: dict[str, tuple[str, Callable[[exports.ExportSource, Path], Path]]] = {
+            "nvds": ("-nvds", exports.export_nvds),
+            "png16": ("-png16", exports.export_png16),
+            "npz": (".npz", exports.export_npz),
+            "mp4": (".mp4", partial(preview.export_mp4, fps=fps)),
+            "ply": ("-ply", exports_tto.export_ply),
+            "poses": ("-poses.json", exports_tto.export_poses),
+            "tto": ("-tto", exports_tto.export_tto),
+        }
         source = exports.open_export(out, video, result)
-        name = str(source.record["video_id"])
-        ending = {"nvds": "-nvds", "png16": "-png16", "npz": ".npz", "mp4": ".mp4"}[to]
-        target = output or Path(name + ending)
-        if to == "mp4":
-            preview.export_mp4(source, target, fps)
-        elif to == "nvds":
-            exports.export_nvds(source, target)
-        elif to == "png16":
-            exports.export_png16(source, target)
-        else:
-            exports.export_npz(source, target)
+        ending, write = writers[to]
+        target = output or Path(f"{source.record['video_id']}{ending}")
+        write(source, target)
     typer.echo(str(target))

@@ -70,12 +70,12 @@ def export_nvds(source: ExportSource, target: Path) -> Path:
             for first, block in source.blocks(result):
                 for index, disparity in enumerate(block, start=first):
                     # the script writes gray pictures uncompressed
-                    _write_png(gray / f"frame_{index:06d}.png", gray16(disparity), compression=0)
+                    write_png(gray / f"frame_{index:06d}.png", gray16(disparity), compression=0)
                     colours = frame_range(disparity).colours(disparity)
-                    _write_png(colour / f"{index}.png", np.ascontiguousarray(colours[..., ::-1]), compression=3)
+                    write_png(colour / f"{index}.png", np.ascontiguousarray(colours[..., ::-1]), compression=3)
         (folder / "result.txt").write_text(result_text(source.record))
 
-    return _filled(target, fill)
+    return filled(target, fill)
 
 
 def gray16(disparity: NDArray[np.floating[Any]]) -> NDArray[np.uint16]:
@@ -116,7 +116,7 @@ def export_png16(source: ExportSource, target: Path) -> Path:
         about = {"formula": PNG16_FORMULA, "offset": low, "scale": scale, "quantity": QUANTITY}
         write_json_atomic(folder / "range.json", about | _about(source))
 
-    return _filled(target, fill)
+    return filled(target, fill)
 
 
 def export_npz(source: ExportSource, target: Path) -> Path:
@@ -155,15 +155,20 @@ def _range_of(source: ExportSource) -> tuple[float, float]:
     return (low, high) if low <= high else (0.0, 0.0)
 
 
-def _write_png(path: Path, picture: NDArray[Any], *, compression: int) -> None:
+def write_png(path: Path, picture: NDArray[Any], *, compression: int) -> None:
+    """Write a gray picture, or one of blue, green and red."""
     coded, data = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, compression])
     if not coded:
         raise ConfigError(f"{path}: OpenCV cannot encode a picture of shape {picture.shape}")
     path.write_bytes(data.tobytes())
 
 
-def _filled(target: Path, fill: Callable[[Path], None]) -> Path:
-    """Fill a folder beside the target, then give it its name."""
+def filled(target: Path, fill: Callable[[Path], None]) -> Path:
+    """Fill a folder beside the target, then give it its name.
+
+    Raises:
+        ConfigError: something is there already.
+    """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target} exists already; remove it or give another --output")
     target.parent.mkdir(parents=True, exist_ok=True)

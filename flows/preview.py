@@ -33,6 +33,7 @@ from storage.locations import is_local, stage
 SAMPLE_FRAMES, SAMPLE_STEP = 400, 4  # enough for percentiles, whatever the length and size
 TITLES = {
     "initial": "initial",
+    "optimized": "optimized",
     "forward": "stabilized, forward",
     "backward": "stabilized, backward",
     "mix": "stabilized",
@@ -166,7 +167,7 @@ def _missing(record: dict[str, object], what: str) -> str:
     source = record["source"]
     assert isinstance(source, dict)
     return (
-        f"{record['video_id']}: its source {redact(source['uri'])} {what}, and the RGB panel needs it; "
+        f"{record['video_id']}: its source {redact(source['uri'])} {what}, and RGB is taken from it; "
         "bring it back, or run 'nvds run' on the new one"
     )
 

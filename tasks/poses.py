@@ -145,7 +145,7 @@ class PoseArtifact:
 
     def cameras(self, size: tuple[int, int]) -> list[Camera]:
         """Cameras of the frames `positions`, at (width, height)."""
-        return [resize_camera(_camera(entry), size) for entry in self.attributes["cameras"]]
+        return [resize_camera(camera_of(entry), size) for entry in self.attributes["cameras"]]
 
     def matrices(self, size: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Intrinsics [n, 4] at (width, height) and cam_from_world [n, 3, 4] of the frames `positions`."""
@@ -244,7 +244,8 @@ def _write(folder: Path, found: PoseResult, names: list[str], origin: str) -> No
         arrays.write("point_frame", 0, owner)
 
 
-def _camera(entry: dict[str, Any]) -> Camera:
+def camera_of(entry: dict[str, Any]) -> Camera:
+    """A camera from what `described_cameras` says of it."""
     fx, fy, cx, cy = entry["intrinsics"]
     pose = np.array(entry["cam_from_world"])
     return Camera(entry["frame"], (fx, fy, cx, cy), entry["width"], entry["height"], pose)
