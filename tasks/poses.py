@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
@@ -19,7 +18,7 @@ from nvds_core.geometry.colmap import ColmapConfig, PoseResult, estimate_poses, 
 from nvds_core.geometry.poses import LEAST_REGISTERED, read_poses, resize_camera, usable_frames
 from nvds_core.types import Camera, ConfigError
 from nvds_core.video import open_video, resolve_folder
-from storage import ArraySpec, ArtifactRef, ArtifactStore, VideoRef, artifact_key, open_arrays, write_arrays
+from storage import ArtifactRef, ArtifactStore, VideoRef, artifact_key, open_arrays, write_arrays
 from storage.locations import is_local, local_path, remove_tree, stage
 from tasks.caching import TASK_OPTIONS, StepReturn, produce
 from tasks.digests import remote_frames
@@ -113,7 +112,7 @@ def poses_ref(video: VideoRef, config: PosesConfig, limit: int | None) -> Artifa
 def find_poses(
     workspace: Workspace, video: VideoRef, frames: ArtifactRef, config: PosesConfig, limit: int | None
 ) -> StepReturn:
-    """Write the cameras of the frames to go on with (`usable_frames`) at the size of the source, and COLMAP's points.
+    """Write the cameras of the frames to go on with (`usable_frames`) at the size of the source.
 
     The status is ``ok`` or ``no_poses``.
 
@@ -139,8 +138,7 @@ class PoseArtifact:
     """Poses written by `find_poses`."""
 
     def __init__(self, store: ArtifactStore, ref: ArtifactRef) -> None:
-        self._arrays = open_arrays(store.path(ref) / "arrays")
-        self.attributes = self._arrays.attributes
+        self.attributes = open_arrays(store.path(ref) / "arrays").attributes
         self.positions: list[int] = [camera["index"] for camera in self.attributes["cameras"]]
 
     def cameras(self, size: tuple[int, int]) -> list[Camera]:
@@ -152,12 +150,6 @@ class PoseArtifact:
         cameras = self.cameras(size)
         lens = np.array([camera.intrinsics for camera in cameras]).reshape(-1, 4)
         return lens, np.array([camera.cam_from_world for camera in cameras]).reshape(-1, 3, 4)
-
-    def points(self) -> Iterator[tuple[int, NDArray[np.float64]]]:
-        """(frame, [n, 3]) COLMAP's points: u, v in pixels of the source, depth in the unit of the poses."""
-        points, owner = self._arrays.read("points"), self._arrays.read("point_frame")
-        for position in self.positions:
-            yield position, points[owner == position]
 
 
 def described_cameras(cameras: list[Camera], positions: list[int]) -> list[dict[str, Any]]:
@@ -223,13 +215,6 @@ def _estimated(video: VideoRef, names: list[str], config: PosesConfig, scratch: 
 def _write(folder: Path, found: PoseResult, names: list[str], origin: str) -> None:
     place = {name: index for index, name in enumerate(names)}
     positions = [place[name] for name in found.cameras]
-    owners = [np.full(len(points), place[name], np.int64) for name, points in found.points.items()]
-    points = np.concatenate([np.zeros((0, 3)), *found.points.values()])
-    owner = np.concatenate([np.zeros(0, np.int64), *owners])
-    specs = {
-        "points": ArraySpec(shape=(len(points), 3), dtype="float64"),
-        "point_frame": ArraySpec(shape=(len(points),), dtype="int64"),
-    }
     about = {
         "status": found.status,
         "reason": public_text(found.reason),
@@ -239,9 +224,7 @@ def _write(folder: Path, found: PoseResult, names: list[str], origin: str) -> No
         "origin": origin,
         "cameras": described_cameras(list(found.cameras.values()), positions),
     }
-    with write_arrays(folder, specs, json.loads(json.dumps(about))) as arrays:
-        arrays.write("points", 0, points)
-        arrays.write("point_frame", 0, owner)
+    write_arrays(folder, {}, json.loads(json.dumps(about))).close()
 
 
 def camera_of(entry: dict[str, Any]) -> Camera:

@@ -140,10 +140,8 @@ def test_the_released_folders_hold_what_the_volume_holds(made, tmp_path):
     np.testing.assert_allclose(np.array(lines[3:], float), made.volume.time)
     for index in range(FRAMES):
         frame = f"{index:06d}"
-        final, initial = (
-            read_raw(tuned / f"frame_{frame}.raw"),
-            read_raw(target / f"depth_tiny/depth/frame_{frame}.raw"),
-        )
+        final = read_raw(tuned / f"frame_{frame}.raw")
+        initial = read_raw(target / f"depth_tiny/depth/frame_{frame}.raw")
         np.testing.assert_allclose(1 / final, depth_of(made, "optimized", index), rtol=1e-5)
         assert initial.shape == final.shape
         reference = made.volume.read_further("reference", index, index + 1)[0]
