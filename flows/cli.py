@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from flows import commands_results, commands_run, commands_tools, commands_tto, commands_weights
+from flows import commands_operate, commands_results, commands_run, commands_tools, commands_tto, commands_weights
 from flows.cli_plugins import PluginCommand
 
 app = typer.Typer(
@@ -18,7 +18,9 @@ app = typer.Typer(
 )
 app.command(cls=PluginCommand, epilog=commands_run.EPILOG)(commands_run.run)
 app.command(epilog=commands_tto.EPILOG)(commands_tto.tto)
-app.command(epilog=commands_results.STATUS_EPILOG)(commands_results.status)
+app.command(epilog=commands_operate.STATUS_EPILOG)(commands_operate.status)
+app.command(epilog=commands_operate.RERUN_EPILOG)(commands_operate.rerun)
+app.command(epilog=commands_operate.CLEAN_EPILOG)(commands_operate.clean)
 app.command(epilog=commands_results.TABLE_EPILOG)(commands_results.table)
 app.command(epilog=commands_results.EXPORT_EPILOG)(commands_results.export)
 app.command(epilog=commands_tools.PROBE_EPILOG)(commands_tools.probe)

@@ -1,24 +1,17 @@
-"""``nvds status``, ``nvds table`` and ``nvds export``: what to do with an output folder."""
+"""``nvds table`` and ``nvds export``: what to do with an output folder."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from flows.cli_common import clear_errors
 
-STATUS_EPILOG = """Examples:
-
-  nvds status out
-
-  nvds status s3://bucket/depth --json
-"""
 TABLE_EPILOG = """Examples:
 
   nvds table out
@@ -38,33 +31,6 @@ EXPORT_EPILOG = """Examples:
   nvds export out room --to ply --output clouds     # after 'nvds tto'
 """
 Out = Annotated[str, typer.Argument(metavar="OUT", help="Output folder or URL of 'nvds run'.")]
-
-
-def status(out: Out, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line.")] = False) -> None:
-    """Say how many videos are done, what failed and why, and how the last run ended."""
-    with clear_errors():
-        from flows.results import status_of
-
-        state = status_of(out)
-    if as_json:
-        typer.echo(json.dumps(state))
-        return
-    for line in status_lines(state):
-        typer.echo(line)
-
-
-def status_lines(state: dict[str, Any]) -> list[str]:
-    """The state of an output folder in a few lines."""
-    lines = [f"{state['out']}: {state['videos']} videos, {state['done']} done, {state['failed']} failed"]
-    for reason, entry in sorted(state["reasons"].items()):
-        lines.append(f"  failed, {reason}: {entry['videos']}, for example {entry['example']}")
-    last = state["last_run"]
-    if last is not None and last["ended"]:
-        counts = f"{last['done']} done ({last['cached']} of them before), {last['failed']} failed"
-        lines.append(f"last run {last['run_id']}, begun {last['began']}: {counts}")
-    elif last is not None:
-        lines.append(f"last run {last['run_id']}, begun {last['began']}: broken off, or still at work")
-    return lines
 
 
 def table(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -15,7 +15,6 @@ from flows.cli_common import ALL_GOOD, SOME_FAILED, clear_errors, shown_log
 if TYPE_CHECKING:
     from flows.config import RunConfig
     from flows.ledger import Outcome
-    from flows.planning import Plan
 
 EPILOG = """Examples:
 
@@ -90,21 +89,28 @@ def start(
     run_id: str | None,
     dry_run: bool,
     as_json: bool,
+    only: Sequence[str] = (),
 ) -> NoReturn:
     """Load the settings, do the run or say what it would do, and end the command with its exit code."""
     with clear_errors():
         settings = load()
         if dry_run:
-            _say_plan(inputs, out, settings, limit, as_json)
+            _say_plan(inputs, out, settings, limit, only, as_json)
             raise typer.Exit(ALL_GOOD)
-    summary = _run_settings(inputs, out, settings, limit, run_id, as_json)
+    summary = _run_settings(inputs, out, settings, limit, only, run_id, as_json)
     if as_json:
         typer.echo(json.dumps(summary))
     raise typer.Exit(SOME_FAILED if summary["failed"] else ALL_GOOD)
 
 
 def _run_settings(
-    inputs: list[str], out: str, settings: RunConfig, limit: int | None, run_id: str | None, as_json: bool
+    inputs: list[str],
+    out: str,
+    settings: RunConfig,
+    limit: int | None,
+    only: Sequence[str],
+    run_id: str | None,
+    as_json: bool,
 ) -> dict[str, Any]:
     stopped = "interrupted; finished videos are kept, run the same command again to go on"
     with clear_errors(interrupted=stopped):
@@ -113,7 +119,7 @@ def _run_settings(
         from flows.results import example
         from tasks.workspace import public_text
 
-        job = prepare(inputs, out, settings, limit=limit, run_id=run_id)
+        job = prepare(inputs, out, settings, limit=limit, only=only, run_id=run_id)
 
     failures: dict[str, str] = {}
 
@@ -128,7 +134,7 @@ def _run_settings(
     # the log only now: what cannot start is one line
     with clear_errors(code=SOME_FAILED, interrupted=stopped), shown_log(), reporting(Report()):
         summary = execute(job)
-    if not job.plan.pending:
+    if not job.plan.pending and not job.plan.left:
         readable = "readable " if job.plan.unreadable else ""
         typer.echo(f"nothing to do: all {len(job.plan.videos)} {readable}videos are done", err=as_json)
     for line in summary_lines(summary, failures):
@@ -157,40 +163,18 @@ def summary_lines(summary: dict[str, Any], failures: dict[str, str]) -> list[str
     return lines
 
 
-def _say_plan(inputs: list[str], out: str, settings: RunConfig, limit: int | None, as_json: bool) -> None:
+def _say_plan(
+    inputs: list[str], out: str, settings: RunConfig, limit: int | None, only: Sequence[str], as_json: bool
+) -> None:
+    from flows.forecast import forecast, forecast_lines
     from flows.launch import preview
-    from storage.errors import redact
 
-    plan = preview(inputs, out, settings, limit=limit)
-    for line in plan_lines(plan):
+    plan = preview(inputs, out, settings, limit=limit, only=only)
+    expected = forecast(plan, out, settings)
+    for line in forecast_lines(plan, expected):
         typer.echo(line, err=as_json)
     if as_json:
-        counts = {"videos": len(plan.videos) + len(plan.unreadable), "done": len(plan.done)}
-        rest = {"pending": len(plan.pending), "unreadable": _reasons(plan), "dry_run": True, "out": redact(out)}
-        typer.echo(json.dumps(counts | rest))
-
-
-def plan_lines(plan: Plan) -> list[str]:
-    """What a plan holds, the pending videos one by one."""
-    from tasks.workspace import public_text
-
-    reasons = ", ".join(f"{reason} {count}" for reason, count in _reasons(plan).items())
-    lines = [
-        f"{len(plan.videos) + len(plan.unreadable)} videos: {len(plan.done)} done, {len(plan.pending)} pending, "
-        f"{len(plan.unreadable)} unreadable" + (f" ({reasons})" if reasons else "")
-    ]
-    lines += [f"  pending: {video.video_id}  {public_text(video.uri)}" for video in plan.pending]
-    lines += [f"  unreadable: {public_text(bad.video.uri)}: {public_text(bad.message)}" for bad in plan.unreadable]
-    for video in plan.duplicates:
-        lines.append(f"  duplicate: {public_text(video.uri)}  (same name and content as {video.video_id})")
-    return lines
-
-
-def _reasons(plan: Plan) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for bad in plan.unreadable:
-        counts[bad.reason] = counts.get(bad.reason, 0) + 1
-    return dict(sorted(counts.items()))
+        typer.echo(json.dumps(expected))
 
 
 def size_settings(size: str | None, short_side: int | None) -> dict[str, int | None]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flows.choosing import choose
 from flows.config import RunConfig
 from flows.planning import Plan, plan_run
 from nvds_core.types import ConfigError
@@ -25,9 +26,23 @@ class Job:
 
 
 def prepare(
-    inputs: Sequence[str], out: str, config: RunConfig, *, limit: int | None = None, run_id: str | None = None
+    inputs: Sequence[str],
+    out: str,
+    config: RunConfig,
+    *,
+    limit: int | None = None,
+    only: Sequence[str] = (),
+    run_id: str | None = None,
 ) -> Job:
-    """Find the videos, load the models and look up what is done; `limit` keeps the first so many videos.
+    """Find the videos, load the models and look up what is done.
+
+    Args:
+        inputs: files, folders, globs, lists or URLs.
+        out: output folder or URL.
+        config: settings of the run.
+        limit: keep the first so many videos.
+        only: of the unfinished ones take those that fit these words (`flows.choosing`).
+        run_id: name of the run, made from the time if not given.
 
     Raises:
         ConfigError, WeightsError: no video, or settings and models that cannot be used.
@@ -35,14 +50,16 @@ def prepare(
     """
     chosen = _chosen(inputs, limit)
     workspace = make_workspace(out, run_id)
-    return Job(plan_run(chosen, workspace, config), workspace, config)
+    return Job(choose(plan_run(chosen, workspace, config), workspace.out, only), workspace, config)
 
 
-def preview(inputs: Sequence[str], out: str, config: RunConfig, *, limit: int | None = None) -> Plan:
+def preview(
+    inputs: Sequence[str], out: str, config: RunConfig, *, limit: int | None = None, only: Sequence[str] = ()
+) -> Plan:
     """The plan of `prepare` without making an output folder that is not there yet."""
     chosen = _chosen(inputs, limit)
     if exists(join(out, STORE_FILE)):
-        return plan_run(chosen, make_workspace(out), config)
+        return choose(plan_run(chosen, make_workspace(out), config), out, only)
     with tempfile.TemporaryDirectory(prefix="nvds-") as scratch:
         return plan_run(chosen, Workspace(out, scratch, new_run_id()), config)
 

@@ -19,6 +19,7 @@ from storage.tables import append, compact, latest
 from tasks.workspace import StepResult, Workspace, public_text
 
 FLUSH_S = 5.0  # how much of the tables a crash may cost; finished videos themselves are never lost
+FLUSHES = 64  # until the parts are merged, so that "nvds status" need not open thousands
 MEGABYTE = 1e6
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 TABLES = ("catalog", "outcomes", "timings", "scores")
@@ -95,11 +96,7 @@ class Ledger:
                 raise
             log.error("the tables lack the last rows: %s", failure)  # the error on its way matters more
             return
-        try:
-            for name in TABLES:
-                compact(self._workspace.out, name)
-        except StorageError as failure:
-            log.warning("the parts of the tables were not merged: %s", failure)
+        self._merge()
 
     def add(self, outcome: Outcome) -> None:
         """Take one outcome. One of an earlier run only if the tables lack it, so that they do not grow for nothing."""
@@ -140,6 +137,15 @@ class Ledger:
         for name in TABLES:
             append(self._workspace.out, name, self._rows[name], run_id=self._workspace.run_id, part=part)
             self._rows[name] = []
+        if self._part % FLUSHES == 0:
+            self._merge()
+
+    def _merge(self) -> None:
+        try:
+            for name in TABLES:
+                compact(self._workspace.out, name)
+        except StorageError as failure:
+            log.warning("the parts of the tables were not merged: %s", failure)
 
 
 def _done_rows(out: str) -> dict[str, str]:

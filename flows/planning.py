@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,14 +13,14 @@ from flows.failures import reason_for
 from flows.tto import TtoRefs, check_one_pose_set, check_tto, tto_refs
 from nvds_core.sizes import inference_size
 from nvds_core.weights_cache import require_checkpoints
-from storage import ArtifactRef, VideoRef
+from storage import ArtifactRef, VideoRef, is_local, local_path, read_record
 from tasks import workers
 from tasks.depth_maps import check_one_video
 from tasks.digests import DigestMemo
 from tasks.flow_fields import flow_ref
 from tasks.frames import frames_ref
 from tasks.initial import initial_ref
-from tasks.publish import find_published, published_ref
+from tasks.publish import published_ref, video_url
 from tasks.score import ScoreInputs, scores_ref
 from tasks.sources import find_sources, identify, unreadable
 from tasks.stabilize import stabilized_ref
@@ -68,8 +69,12 @@ class Unreadable:
 class Plan:
     """``done`` holds the records of finished videos by video id (OPW without the single pairs); the rest is pending.
 
-    ``duplicates`` are sources of the same name and content as one of ``videos``, whose result serves them too.
-    ``digests`` name the networks and their weights by their part in the run.
+    Attributes:
+        duplicates: sources of the same name and content as one of ``videos``, whose result serves them too.
+        digests: the networks and their weights by their part in the run.
+        inputs: what was asked for, local places as absolute paths.
+        stale: pending videos that have a result of other settings or weights.
+        left: videos without a result that this run was told to leave alone; they are not pending.
     """
 
     videos: tuple[VideoRef, ...]
@@ -77,11 +82,14 @@ class Plan:
     unreadable: tuple[Unreadable, ...]
     duplicates: tuple[VideoRef, ...]
     digests: Mapping[str, str] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    stale: frozenset[str] = frozenset()
+    left: frozenset[str] = frozenset()
 
     @property
     def pending(self) -> list[VideoRef]:
         """Videos to work on."""
-        return [video for video in self.videos if video.video_id not in self.done]
+        return [video for video in self.videos if video.video_id not in self.done and video.video_id not in self.left]
 
 
 def refs_of(video: VideoRef, config: RunConfig) -> VideoRefs:
@@ -122,7 +130,7 @@ def plan_run(inputs: Sequence[str], workspace: Workspace, config: RunConfig) -> 
     memo = DigestMemo(Path(workspace.work) / "digests.json")
     videos: dict[str, VideoRef] = {}
     done: dict[str, dict[str, Any]] = {}
-    refused, duplicates = [], []
+    refused, duplicates, stale = [], [], set()
     for source in find_sources(inputs):
         video = None
         try:
@@ -135,14 +143,24 @@ def plan_run(inputs: Sequence[str], workspace: Workspace, config: RunConfig) -> 
             duplicates.append(video)  # same name and same content: one result serves both
             continue
         videos[video.video_id] = video
-        record = find_published(workspace.out, video, wanted)
-        if record is not None:
+        record = read_record(video_url(workspace.out, video.video_id))
+        if record is not None and record.get("key") == wanted.key:
             done[video.video_id] = _without_pairs(record)
+        elif record is not None:
+            stale.add(video.video_id)
     memo.save()
     check_one_video(config.predictor.name, list(videos.values()))
     if config.tto is not None:
         check_one_pose_set(config.tto, list(videos.values()))
-    return Plan(tuple(videos.values()), done, tuple(refused), tuple(duplicates), digests)
+    return Plan(
+        tuple(videos.values()),
+        done,
+        tuple(refused),
+        tuple(duplicates),
+        digests,
+        tuple(_from_anywhere(item) for item in inputs),
+        frozenset(stale),
+    )
 
 
 def _load_models(config: RunConfig) -> dict[str, str]:
@@ -156,6 +174,13 @@ def _load_models(config: RunConfig) -> dict[str, str]:
         check_tto(config.tto, config.predictor.name)
     inference_size((1920, 1080), config.frames.size, short_side=predictor.short_side, multiple=predictor.multiple)
     return digests
+
+
+def _from_anywhere(item: str) -> str:
+    """An input as it can be given from any working folder."""
+    if os.path.lexists(item):  # first of all, as a name such as "a::b.mp4" looks like a URL
+        return os.path.abspath(item)
+    return str(local_path(item).absolute()) if is_local(item) else item
 
 
 def _without_pairs(record: dict[str, Any]) -> dict[str, Any]:

@@ -9,17 +9,17 @@ from typing import Any
 
 from flows.chain import process_video
 from flows.claims import Claims
+from flows.cleaning import tidy
 from flows.config import RunConfig, build
 from flows.discreet import discreet_flow
 from flows.lanes import side_by_side
 from flows.ledger import Ledger, Outcome, summarize
+from flows.manifest import make_manifest
 from flows.planning import Plan, plan_run
 from flows.reporting import Reporter, current_reporter
+from flows.runs import begin_run, end_run
 from nvds_core.weights_cache import installed_digests
 from storage import VideoRef
-from storage.leases import sweep_claims
-from storage.locations import is_local, join, local_path, sweep_leftovers, write_bytes_atomic, write_json_atomic
-from tasks.sources import cost
 from tasks.workspace import Workspace, make_workspace
 
 log = logging.getLogger("nvds")
@@ -51,8 +51,10 @@ def run_plan(plan: Plan, workspace: Workspace, config: RunConfig) -> dict[str, A
         StorageError: the ledger cannot be written; finished videos are there all the same and get their rows from
             the next run.
     """
-    _tidy(workspace)
-    write_bytes_atomic(join(workspace.out, "runs", workspace.run_id, "config.yaml"), config.to_yaml().encode())
+    tidy(workspace)
+    begin_run(plan, workspace, config, devices=1)
+    manifest = make_manifest(plan, config.frames.limit)
+    manifest.write(workspace)
     _log_networks(plan, config)
     reporter = current_reporter()
     with Claims(workspace) as claims, Ledger(workspace) as ledger:
@@ -61,13 +63,13 @@ def run_plan(plan: Plan, workspace: Workspace, config: RunConfig) -> dict[str, A
         try:
             for outcome in _settled(plan):
                 collector.video(outcome)
-            with closing(_work_off(_costliest_first(plan.pending), workspace, config, claims)) as outcomes:
+            with closing(_work_off(manifest.ordered, workspace, config, claims)) as outcomes:
                 for outcome in outcomes:
                     collector.video(outcome)
         finally:
             reporter.finish()
     summary = summarize(collector.outcomes, workspace.out)
-    write_json_atomic(join(workspace.out, "runs", workspace.run_id, "summary.json"), summary)
+    end_run(workspace, summary)
     return summary
 
 
@@ -131,25 +133,3 @@ def _settled(plan: Plan) -> Iterator[Outcome]:
         record = plan.done.get(video.video_id)
         if record is not None:
             yield Outcome(video, "done", cached=True, key=record["key"], record=record)
-
-
-def _costliest_first(videos: Sequence[VideoRef]) -> list[VideoRef]:
-    """So that the last to end is a short one."""
-    costs = {video.video_id: cost(video) for video in videos}
-    return sorted(videos, key=lambda video: (-costs[video.video_id], video.video_id))
-
-
-def _tidy(workspace: Workspace) -> None:
-    """Remove what killed runs left half-written, and their leases."""
-    workspace.store.sweep()
-    sweep_claims(workspace.out)
-    if is_local(workspace.out):
-        root = local_path(workspace.out)
-        for folder in (
-            root,
-            root / "videos",
-            root / "leases",
-            *(root / "tables").glob("*"),
-            *(root / "runs").glob("*"),
-        ):
-            sweep_leftovers(folder)

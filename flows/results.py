@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,7 +11,7 @@ from flows.ledger import RESULTS
 from storage import StorageError, settled_videos
 from storage.catalog import read_record
 from storage.errors import redact
-from storage.locations import exists, filesystem, is_local, join, local_path, read_json, safe_name
+from storage.locations import exists, filesystem, is_local, join, local_path, safe_name
 
 Row = dict[str, Any]
 DIVISOR = "frames"  # OPW of a video is the sum over pairs divided by this count (protocol "nvds")
@@ -73,49 +72,10 @@ def measured_with(rows: Sequence[Row]) -> dict[str, list[str]]:
     }
 
 
-def status_of(out: str) -> dict[str, Any]:
-    """Counts over all videos, failures by reason with one example each, and the last run."""
-    rows = settled_videos(out)
-    failed = [row for row in rows if row["status"] != "done"]
-    reasons: dict[str, Any] = {}
-    for row in failed:
-        entry = reasons.setdefault(str(row["reason"]), {"videos": 0, "example": example(row["uri"], row["message"])})
-        entry["videos"] += 1
-    return {
-        "videos": len(rows),
-        "done": len(rows) - len(failed),
-        "failed": len(failed),
-        "reasons": reasons,
-        "last_run": _last_run(out),
-        "out": redact(out),
-    }
-
-
 def example(uri: str, message: str | None) -> str:
     """One failure in one line that says which video, once."""
     text = message or "no message"
     return text if redact(uri) in text else f"{redact(uri)}: {text}"
-
-
-def _last_run(out: str) -> dict[str, Any] | None:
-    """The run that began last, and its summary if it came to its end."""
-    file_system, folder = filesystem(join(out, "runs"))
-    begun: dict[str, datetime] = {}
-    for entry in file_system.ls(folder, detail=False) if file_system.exists(folder) else []:
-        with contextlib.suppress(FileNotFoundError):
-            begun[entry.rstrip("/").rpartition("/")[2]] = file_system.modified(f"{entry.rstrip('/')}/config.yaml")
-    if not begun:
-        return None
-    run_id = max(begun, key=lambda name: (begun[name], name))
-    summary: dict[str, Any] | None = None
-    try:
-        summary = read_json(join(out, "runs", run_id, "summary.json"))
-    except StorageError as error:
-        if error.reason != "absent":
-            raise
-    # Without a summary the run was broken off, or is still at work.
-    last = {"run_id": run_id, "began": begun[run_id].isoformat(timespec="seconds"), "ended": summary is not None}
-    return last | {name: (summary or {}).get(name) for name in ("videos", "done", "failed", "cached")}
 
 
 def find_video(out: str, name: str) -> tuple[str, Row]:

@@ -43,6 +43,12 @@ TABLES: dict[str, Table] = {
         ("video_id",),
         "at",
     ),
+    "manifest": _table(
+        "video_id:text uri:text kind:text digest:text bytes:int frames:int width:int height:int duration_s:real "
+        "cost:real state:text reason:text shard:int at:time",
+        ("video_id",),
+        "at",
+    ),
     "outcomes": _table(
         "video_id:text uri:text status:text reason:text step:text message:text key:text frames:int width:int "
         "height:int cached:flag seconds:real peak_rss_mb:real finished_at:time",

@@ -14,12 +14,8 @@ STORE_FILE = "nvds-store.json"
 Row = dict[str, Any]
 
 
-def settled_videos(root: URL) -> list[Row]:
+def newest_outcomes(root: URL) -> list[Row]:
     """The newest outcome of each video, sorted by id; a failure counts no longer once its place gave something newer.
-
-    Returns:
-        Rows of the table ``outcomes``, each with ``catalog``, its row of that table ({} for what was never decoded),
-        and ``opw``, rows of the table ``scores`` by result.
 
     Raises:
         StorageError: ``absent``: nothing was ever run into this folder.
@@ -32,7 +28,20 @@ def settled_videos(root: URL) -> list[Row]:
     newest: dict[str, datetime] = {}
     for row in rows:
         newest[row["uri"]] = max(row["finished_at"], newest.get(row["uri"], row["finished_at"]))
-    kept = [row for row in rows if row["status"] == "done" or row["finished_at"] == newest[row["uri"]]]
+    return [row for row in rows if row["status"] == "done" or row["finished_at"] == newest[row["uri"]]]
+
+
+def settled_videos(root: URL) -> list[Row]:
+    """`newest_outcomes` with what is known about each video.
+
+    Returns:
+        Rows of the table ``outcomes``, each with ``catalog``, its row of that table ({} for what was never decoded),
+        and ``opw``, rows of the table ``scores`` by result.
+
+    Raises:
+        StorageError: ``absent``: nothing was ever run into this folder.
+    """
+    kept = newest_outcomes(root)
     catalog = {row["video_id"]: row for row in latest(root, "catalog")}
     # Scores of earlier settings stay in the table. Those of the volume that is there now were written with its outcome.
     opw: dict[tuple[str, datetime], dict[str, Row]] = {}

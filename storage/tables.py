@@ -48,6 +48,24 @@ def read(root: URL, table: str) -> pa.Table:
     return _read(root, table)[0]
 
 
+def read_run(root: URL, table: str, run_id: str) -> list[dict[str, Any]]:
+    """The rows of one run, as long as its parts are not merged with others; other parts are not opened."""
+    beginning = f"part-{safe_name(run_id, 80)}-"
+    schema = table_named(table).schema
+    parts = [_read_part(part, schema) for part in _list_parts(root, table) if last_part(part).startswith(beginning)]
+    rows: list[dict[str, Any]] = pa.concat_tables([schema.empty_table(), *parts]).to_pylist()
+    return [row for row in rows if row["run_id"] == run_id]
+
+
+def drop_runs(root: URL, table: str, *, keep: str) -> list[str]:
+    """Remove the parts of all runs but `keep` from a table that is about single runs; return what was removed."""
+    kept = f"part-{safe_name(keep, 80)}-"
+    dropped = [part for part in _list_parts(root, table) if not last_part(part).startswith(kept)]
+    for part in dropped:
+        remove_tree(part)
+    return dropped
+
+
 def latest(root: URL, table: str, keys: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """The newest row per key, by time and then part, sorted by key.
 

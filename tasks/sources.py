@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from nvds_core.types import ConfigError, CoreError
-from nvds_core.video import is_video_name, probe, resolve_folder
+from nvds_core.video import VideoInfo, is_video_name, probe, resolve_folder
 from storage import StorageError, VideoRef, make_video_id
 from storage.errors import translated
 from storage.locations import expand, filesystem, is_local, local_path
@@ -75,15 +75,14 @@ def unreadable(source: Source) -> VideoRef:
     return VideoRef(make_video_id(source.name, digest), source.uri, digest, "file", source.name)
 
 
-def cost(video: VideoRef) -> float:
-    """Expected work: frames times pixels as the header tells, 1 where nothing can be told."""
+def measure(video: VideoRef) -> VideoInfo | None:
+    """What the header of a source tells; None where nothing can be told without fetching or decoding it."""
     if not is_local(video.uri):
-        return 1.0
+        return None
     try:
-        info = probe(local_path(video.uri))
+        return probe(local_path(video.uri))
     except Exception:  # only a hint for the order of work; what is wrong is reported when the video's turn comes
-        return 1.0
-    return float((info.frames or 300) * info.width * info.height)
+        return None
 
 
 @dataclass

@@ -18,7 +18,7 @@ from flows.cli_common import clear_errors, shown_log
 from flows.ledger import RESULTS
 from tests.flows.finished import FRAMES, FinishedRun, finished_run, nvds, options
 
-COMMANDS = ("run", "status", "table", "export", "probe", "demo", "train")
+COMMANDS = ("run", "status", "rerun", "clean", "table", "export", "probe", "demo", "train")
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +176,22 @@ def test_the_status_names_failures_by_reason_and_the_last_run(finished):
     assert "2 videos, 1 done, 1 failed" in text
 
 
-@pytest.mark.parametrize("command", ["status", "table"])
+def test_a_rerun_takes_inputs_and_settings_from_the_last_run(finished, monkeypatch, tmp_path):
+    monkeypatch.chdir(finished.clip.parent)
+    assert nvds("run", finished.clip.name, *options(finished.out)).exit_code == 0
+    monkeypatch.chdir(tmp_path)
+    expected = json.loads(nvds("rerun", finished.out, "--dry-run", "--json").stdout)
+    assert (expected["videos"], expected["done"], expected["pending"], expected["stale"]) == (1, 1, 0, 0)
+    assert expected["frames_per_second"] > 0
+    result = nvds("rerun", finished.out, "--only", "clip", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["cached"] == 1
+    refused = nvds("rerun", finished.out, "--only", "clap")
+    assert refused.exit_code == 2
+    assert "--only clap" in refused.stderr
+
+
+@pytest.mark.parametrize("command", ["status", "rerun", "clean", "table"])
 def test_a_folder_without_results_ends_with_2(tmp_path, command):
     result = nvds(command, tmp_path)
     assert result.exit_code == 2

@@ -9,7 +9,7 @@ from nvds_core.types import ConfigError, DecodeError
 from nvds_core.video import content_digest
 from nvds_core.video.writer import write_png16
 from tasks.digests import DigestMemo
-from tasks.sources import Source, cost, find_sources, identify, unreadable
+from tasks.sources import Source, find_sources, identify, measure, unreadable
 from tests.nvds_core.video.makers import panning
 from tests.tasks.helpers import clip, video_of
 
@@ -209,6 +209,7 @@ def test_a_damaged_memory_is_forgotten(tmp_path, content):
     assert DigestMemo(tmp_path / "memo.json").local(path) == content_digest(path)
 
 
-def test_work_is_estimated_from_the_header_and_never_fails(tmp_path):
-    assert cost(video_of(clip(tmp_path / "v.mp4", 3))) == 3 * 160 * 120
-    assert cost(video_of(touch(tmp_path / "bad.mp4", b"nonsense"))) == 1.0
+def test_a_source_is_measured_by_its_header_and_that_never_fails(tmp_path):
+    info = measure(video_of(clip(tmp_path / "v.mp4", 3)))
+    assert (info.frames, info.width, info.height) == (3, 160, 120)
+    assert measure(video_of(touch(tmp_path / "bad.mp4", b"nonsense"))) is None
