@@ -1,7 +1,8 @@
-"""Figures of the test-time optimisation: `python -m benchmarks.tto [--tune] [--json]`.
+"""Figures of the test-time optimisation: `python -m benchmarks.tto [--only PART,...] [--json]`.
 
-Exactness of the pseudo reference depth on synthetic rooms with exact flow and poses, what a pair costs on one core,
-and the memory of long videos. `--tune` adds the fine-tuning (`benchmarks.tto_tuning`), which takes minutes per video.
+`exact`: the pseudo reference depth on synthetic rooms with exact flow and poses. `poses`: COLMAP and the references on
+real footage (`benchmarks.tto_scene`). `references`: what a pair costs on one core. `tuning`: fine-tuning
+(`benchmarks.tto_tuning`), minutes per video. `memory`: long videos.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import tto_tuning
+from benchmarks import tto_scene, tto_tuning
 from nvds_core import tto
 from nvds_core.synthetic.still import ExactVideo, still_scene
 
@@ -30,6 +31,7 @@ MOTIONS = ("sideways", "diagonal", "forward")
 SIZE = (384, 288)
 FRAMES = 9
 LENGTHS = (60, 244)
+PARTS = ("exact", "poses", "references", "tuning", "memory")
 Row = dict[str, Any]
 
 
@@ -108,7 +110,7 @@ def memory() -> list[Row]:
     """Pairs, seconds and peak memory of the references of videos of several lengths, each in a fresh process."""
     rows = []
     for frames in LENGTHS:
-        command = [sys.executable, "-m", "benchmarks.tto", "--references", str(frames)]
+        command = [sys.executable, "-m", "benchmarks.tto", "--stream", str(frames)]
         rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
     return rows
 
@@ -127,52 +129,66 @@ def stream_references(frames: int) -> Row:
         return found.depth[0], found.valid[0] & tto.consistency_mask(flow, -flow)[0]
 
     pairs = tto.pair_indices(frames)
-    start = time.perf_counter()
+    start = time.process_time()
     share = [float(fused.valid.float().mean()) for _, fused in tto.fuse_frames(pairs, made)]
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB on Linux
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
     return {"frames": frames, "pairs": len(pairs), "valid": min(share), "seconds": seconds, "peak_mb": peak}
 
 
-def show(results: dict[str, list[Row]]) -> None:
-    """Tables of everything but the fine-tuning."""
+def show_exactness(rows: list[Row]) -> None:
     print(f"Pseudo reference depth, exact flow and poses, {SIZE[0]}x{SIZE[1]}, {FRAMES} frames: relative error")
-    print("motion     formula     first frame  middle frame  worst pixel   (medians; worst of all valid pixels)")
-    for row in results["exactness"]:
-        print(f"{row['motion']:10} {row['variant']:10} {row['first']:12.1e} {row['middle']:13.1e} {row['worst']:12.1e}")
-    print(f"\nOne core, {SIZE[0]}x{SIZE[1]}, best round (CPU time)")
-    for row in results["speed"]:
-        print(f"{row['what']:40} {row['ms']:6.2f} ms")
-    print("\nReferences of a long video, streamed")
-    for row in results["memory"]:
+    print("| motion | formula | first frame, median | middle frame, median | worst pixel |\n|---|---|---|---|---|")
+    for row in rows:
+        print(f"| {row['motion']} | {row['variant']} | {row['first']:.1e} | {row['middle']:.1e} | {row['worst']:.1e} |")
+
+
+def show_speed(rows: list[Row]) -> None:
+    print(f"\nOne core, {SIZE[0]}x{SIZE[1]}, CPU time of the best round")
+    for row in rows:
+        print(f"{row['what']}: {row['ms']:.2f} ms")
+
+
+def show_memory(rows: list[Row]) -> None:
+    print("\nReferences of a long video, streamed, each length in a process of its own")
+    for row in rows:
         print(
-            f"{row['frames']:4} frames: {row['pairs']:5} directed pairs, peak memory {row['peak_mb']:6.1f} MB, "
-            f"{row['seconds']:5.1f} s"
+            f"{row['frames']} frames: {row['pairs']} directed pairs, peak memory {row['peak_mb']:.1f} MB, "
+            f"{row['seconds']:.1f} s of CPU"
         )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tune", action="store_true", help="also fine-tune: minutes per video")
+    parser.add_argument("--only", default=",".join(PARTS), help=f"parts to measure, of {', '.join(PARTS)} [all]")
     parser.add_argument("--seed", type=int, default=3, help="of the exact scenes")
     parser.add_argument("--rounds", type=int, default=100, help="repetitions of the timings; the best counts")
     parser.add_argument("--json", action="store_true", help="one JSON line instead of tables")
-    parser.add_argument("--references", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--stream", type=int, default=0, help=argparse.SUPPRESS)
     tto_tuning.add_options(parser)
     options = parser.parse_args()
-    if options.references:
-        torch.set_num_threads(1)
-        print(json.dumps(stream_references(options.references)))
-        return
-    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    results = {"exactness": exactness(options.seed), "speed": speed(options.rounds), "memory": memory()}
-    torch.set_num_threads(threads)
-    if not options.json:
-        show(results)
-    if options.tune:
-        results["tuning"] = tto_tuning.measure(options, quiet=options.json)
+    if options.stream:
+        print(json.dumps(stream_references(options.stream)))
+        return
+    parts = options.only.split(",")
+    if unknown := set(parts) - set(PARTS):
+        parser.error(f"no part {', '.join(sorted(unknown))}; take some of {','.join(PARTS)}")
+    results: dict[str, Any] = {}
+    steps: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {
+        "exact": (lambda: exactness(options.seed), show_exactness),
+        "poses": (tto_scene.run, tto_scene.show),
+        "references": (lambda: speed(options.rounds), show_speed),
+        "tuning": (lambda: tto_tuning.measure(options, quiet=options.json), lambda rows: None),
+        "memory": (memory, show_memory),
+    }
+    for part in parts:
+        measured, shown = steps[part]
+        results[part] = measured()
+        if not options.json:
+            shown(results[part])
+            sys.stdout.flush()
     if options.json:
         machine = {"machine": platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
         print(json.dumps({"benchmark": "tto", **machine, **results}))

@@ -46,7 +46,7 @@ def tto(
     ] = None,
     method: Annotated[str | None, typer.Option(help="pseudo (reference depth) or cvd. [default: pseudo]")] = None,
     epochs: Annotated[int | None, typer.Option(min=0, help="Of the fine-tuning. [default: 20]")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate. [default: 1e-4]")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate. [default: 1e-3 for tiny, 1e-4 for others]")] = None,
     stabilize: Annotated[bool, typer.Option("--stabilize", help="NVDS on top of the optimised disparity.")] = False,
     stabilizer: Annotated[str | None, typer.Option(help="nvds-tiny or nvds. [default: nvds-tiny]")] = None,
     flow: Annotated[str | None, typer.Option(help="Optical flow, as of 'nvds run'. [default: dis]")] = None,

@@ -172,8 +172,8 @@ def _pictures(source: ExportSource) -> Iterator[Iterator[NDArray[np.uint8] | Non
 
 def _tag(account: dict[str, Any], config: dict[str, Any]) -> str:
     """The released name of hyper-parameters: B and R weigh CVD's terms, PL1 the pull to the initial weights."""
-    tune = TuneConfig(**{**config["tto"]["tune"], "method": account["method"]})
-    return f"B{tune.disparity_weight:g}_R1.0_PL1-0_LR{tune.learning_rate:g}_BS{tune.pairs_at_once}_Oadam"
+    tune = TuneConfig(**config["tto"]["tune"])
+    return f"B{tune.disparity_weight:g}_R1.0_PL1-0_LR{account['learning_rate']:g}_BS{tune.pairs_at_once}_Oadam"
 
 
 def _frame_list(source: ExportSource) -> str:

@@ -15,6 +15,7 @@ from prefect import task
 from nvds_core.geometry.camera import relative_pose
 from nvds_core.tto import FusedReference, fuse, material_status, pseudo_reference
 from nvds_core.tto.fusion import TOLERANCE
+from nvds_core.tto.reference import SIN2_MIN
 from nvds_core.tto.status import FEWEST_VALID
 from nvds_core.types import ConfigError
 from storage import ArrayReader, ArraySpec, ArtifactRef, artifact_key, open_arrays, write_arrays
@@ -26,7 +27,7 @@ from tasks.tto_pairs import PairRows
 from tasks.tto_status import passed_on, status_attributes
 from tasks.workspace import Workspace
 
-PAIR_STEP, PAIR_VERSION = "pair_reference", 1
+PAIR_STEP, PAIR_VERSION = "pair_reference", 2
 STEP, VERSION = "reference", 1
 
 
@@ -67,9 +68,12 @@ def refer_pairs(
     masks: ArtifactRef,
     config: ReferenceConfig,
 ) -> StepReturn:
-    """Write depth [m, h, w] and valid [m, h, w] of the kept pairs in both directions, sorted; on the grid of the first.
+    """Write depth [m, h, w] and two masks of the kept pairs in both directions, sorted; on the grid of the first.
 
-    Depth is in the unit of the poses. What the flow's mask rejects is not valid either.
+    Depth is in the unit of the poses. ``valid`` says where it is a candidate for the reference, ``followed`` where
+    points of both frames can be compared: there the angle between the rays may be as small as in the released code,
+    which a candidate from real flow may not. Neighbouring frames often have no candidate at all. Neither holds where
+    the mask of the flow does not.
     """
 
     def make(folder: Path) -> int:
@@ -82,7 +86,8 @@ def refer_pairs(
         place = {frame: k for k, frame in enumerate(cameras.positions)}
         directed = rows.directed
         shape = (len(directed), pictures.height, pictures.width)
-        specs = {"depth": ArraySpec(shape=shape, dtype="float32"), "valid": ArraySpec(shape=shape, dtype="uint8")}
+        dtypes = {"depth": "float32", "valid": "uint8", "followed": "uint8"}
+        specs = {name: ArraySpec(shape=shape, dtype=dtype) for name, dtype in dtypes.items()}
         about = {**status_attributes("ok"), "pairs": [list(pair) for pair in directed]}
         with write_arrays(folder / "arrays", specs, about) as arrays:
             for row, (i, j) in enumerate(directed):
@@ -93,13 +98,14 @@ def refer_pairs(
                     lens[a : a + 1],
                     lens[b : b + 1],
                     torch.from_numpy(relative_pose(poses_n34[a], poses_n34[b]))[None],
-                    sin2_min=config.sin2_min,
+                    sin2_min=min(SIN2_MIN, config.sin2_min),
                     baseline_min=config.baseline_min,
                     offline_max=config.offline_max,
                 )
-                valid = found.valid & rows.mask(i, j)
+                followed = found.valid & rows.mask(i, j)
                 arrays.write("depth", row, found.depth.float().nan_to_num(0.0).numpy())
-                arrays.write("valid", row, valid.numpy().astype(np.uint8))
+                arrays.write("followed", row, followed.numpy().astype(np.uint8))
+                arrays.write("valid", row, (followed & (found.sin2 > config.sin2_min)).numpy().astype(np.uint8))
         return len(directed)
 
     return produce(workspace, pair_references_ref(masks, poses, config), make)

@@ -17,6 +17,7 @@ from tasks.workspace import Workspace
 
 BLOCK = 16
 REFERENCE_QUANTITY = "depth in the unit of the camera positions; NaN where there is no reference"
+TUNING = ("method", "epochs", "learning_rate", "best_epoch", "loss_before", "loss_after", "alignment")
 CONFIDENCE_QUANTITY = "number of frame pairs whose depth agrees with the reference"
 
 
@@ -77,8 +78,7 @@ class FurtherArrays:
             "status": tuning["status"],
             "reason": tuning["reason"],
             "log_tail": text,
-            **{key: tuning.get(key) for key in ("method", "epochs", "best_epoch", "loss_before", "loss_after")},
-            "alignment": tuning.get("alignment"),
+            **{key: tuning.get(key) for key in TUNING},
             "poses": poses["origin"],
             "registered": poses["registered"],
             "left_out": poses["reason"] if poses["status"] == "ok" else "",

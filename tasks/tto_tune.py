@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from nvds_core.checkpoints import load_state
 from nvds_core.predictors.base import finite
 from nvds_core.tto import TuneConfig, TuneResult, TuneVideo, align_network, finetune, training_pairs
 from nvds_core.tto.alignment import Alignment
-from nvds_core.tto.network import TunableNetwork, tunable_network
+from nvds_core.tto.network import TunableNetwork, learning_rate_of, tunable_network
 from nvds_core.types import CoreError
 from storage import ArraySpec, ArtifactRef, artifact_key, open_arrays, write_arrays
 from tasks import workers
@@ -30,7 +30,7 @@ from tasks.tto_pairs import PairRows
 from tasks.tto_status import passed_on, read_status, status_attributes
 from tasks.workspace import Workspace
 
-STEP, VERSION = "finetuned", 1
+STEP, VERSION = "finetuned", 2
 OPTIMIZED_STEP, OPTIMIZED_VERSION = "optimized", 1
 KEPT_BYTES = 256 * 2**20  # of frames, and of pairs, that stay in memory between epochs
 BATCH = 4
@@ -54,7 +54,12 @@ class TuneInputs:
 def finetuned_ref(inputs: TuneInputs, predictor: PredictorConfig, config: TuneConfig) -> ArtifactRef:
     """The name of the tuned network."""
     digest = workers.predictor(predictor.name).digest
-    return ArtifactRef(STEP, artifact_key(STEP, VERSION, inputs, digest, config))
+    return ArtifactRef(STEP, artifact_key(STEP, VERSION, inputs, digest, _settled(config, predictor)))
+
+
+def _settled(config: TuneConfig, predictor: PredictorConfig) -> TuneConfig:
+    """The settings with a learning rate."""
+    return config if config.learning_rate else replace(config, learning_rate=learning_rate_of(predictor.name))
 
 
 def optimized_ref(finetuned: ArtifactRef, initial: ArtifactRef) -> ArtifactRef:
@@ -75,6 +80,7 @@ def finetune_network(
 
     A final validation loss above the initial one gives the status ``diverged``.
     """
+    config = _settled(config, predictor)
     ref = finetuned_ref(inputs, predictor, config)
     checkpoint = progress_file(workspace, ref)
 
@@ -147,7 +153,7 @@ def tune_video(workspace: Workspace, inputs: TuneInputs, network: TunableNetwork
         if config.method == "cvd":
             return rows.flow(i, j), rows.mask(i, j)
         row = at[i, j]
-        return rows.flow(i, j), torch.from_numpy(candidates.read("valid", row, row + 1)[0]).bool()
+        return rows.flow(i, j), torch.from_numpy(candidates.read("followed", row, row + 1)[0]).bool()
 
     def fused(k: int) -> tuple[Tensor, Tensor]:
         at_frame = positions[k], positions[k] + 1
@@ -198,6 +204,7 @@ def _about(alignment: Alignment, result: TuneResult, config: TuneConfig) -> dict
         **status_attributes(result.status, reason),
         "method": config.method,
         "epochs": config.epochs,
+        "learning_rate": config.rate,
         "best_epoch": result.best_epoch,
         "loss_before": repr(before),
         "loss_after": repr(result.validation[result.best_epoch]),

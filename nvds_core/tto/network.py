@@ -12,7 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nvds_core.predictors.base import Predictor, SplitPredictor
+from nvds_core.tto.tuning import LEARNING_RATE
 from nvds_core.types import ConfigError
+
+LEARNING_RATES = {"tiny": 1e-3}
+"""Networks whose rate is not `LEARNING_RATE`; that of tiny is two thirds of what it was trained with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +30,11 @@ class TunableNetwork:
 
     module: nn.Module
     prepare: Callable[[NDArray[np.float64]], Tensor]
+
+
+def learning_rate_of(name: str) -> float:
+    """The rate that suits the network of a predictor."""
+    return LEARNING_RATES.get(name, LEARNING_RATE)
 
 
 def check_tunable(predictor: Predictor, name: str) -> None:

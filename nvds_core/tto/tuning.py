@@ -20,6 +20,7 @@ from nvds_core.tto.status import TuneStatus
 from nvds_core.types import ConfigError
 
 Method = Literal["pseudo", "cvd"]
+LEARNING_RATE = 1e-4  # released for midas2, to which most predictors here are related
 BATCH = {"pseudo": 3, "cvd": 4}  # pairs, as released
 
 
@@ -29,7 +30,8 @@ class TuneConfig:
 
     Attributes:
         method: ``pseudo`` pulls to the reference depth, ``cvd`` is Consistent Video Depth (Luo et al., 2020).
-        epochs, learning_rate: Adam with a constant rate.
+        epochs: passes over the pairs.
+        learning_rate: of Adam, constant; None takes `LEARNING_RATE`, `nvds tto` the network's own (`learning_rate_of`).
         batch: pairs at once; 0 takes the method's own (3 and 4).
         point_weight: of the distance of points, beside the reference term.
         disparity_weight: of CVD's disparity term.
@@ -39,7 +41,7 @@ class TuneConfig:
 
     method: Method = "pseudo"
     epochs: int = 20
-    learning_rate: float = 1e-4
+    learning_rate: float | None = None
     batch: int = 0
     point_weight: float = POINT_WEIGHT
     disparity_weight: float = DISPARITY_WEIGHT
@@ -50,11 +52,15 @@ class TuneConfig:
     def __post_init__(self) -> None:
         if self.method not in BATCH:
             raise ConfigError(f'method {self.method!r} is unknown; take "pseudo" or "cvd"')
-        if self.epochs < 0 or self.batch < 0 or not self.learning_rate > 0 or not self.clip_norm > 0:
+        if self.epochs < 0 or self.batch < 0 or not self.rate > 0 or not self.clip_norm > 0:
             raise ConfigError(
-                f"epochs {self.epochs}, batch {self.batch}, learning rate {self.learning_rate} and clip norm "
+                f"epochs {self.epochs}, batch {self.batch}, learning rate {self.rate} and clip norm "
                 f"{self.clip_norm} make no sense; give positive numbers"
             )
+
+    @property
+    def rate(self) -> float:
+        return LEARNING_RATE if self.learning_rate is None else self.learning_rate
 
     @property
     def pairs_at_once(self) -> int:
@@ -112,7 +118,7 @@ def finetune(
         CoreError: (reason ``checkpoint``) the checkpoint is damaged or was made with other settings.
     """
     config, device, started = config or TuneConfig(), torch.device(device), time.perf_counter()
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+    optimizer = torch.optim.Adam(network.parameters(), lr=config.rate)
     own = fingerprint(network, video, alignment, config)
     state = load_progress(checkpoint, network, optimizer, own) if checkpoint and checkpoint.is_file() else None
     resumed_at = len(state.training) if state else 0

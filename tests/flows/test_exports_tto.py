@@ -134,7 +134,7 @@ def test_the_released_folders_hold_what_the_volume_holds(made, tmp_path):
     target = tmp_path / "tto"
     assert nvds("export", made.out, "clip", "--to", "tto", "--output", target).exit_code == 0
     limits = "_eps2_2e-06_gdt_10.0_dmm_0.0"
-    tuned = target / "R_hierarchical2_tiny" / "B0.1_R1.0_PL1-0_LR0.0001_BS3_Oadam" / "depth"
+    tuned = target / "R_hierarchical2_tiny" / "B0.1_R1.0_PL1-0_LR0.001_BS3_Oadam" / "depth"
     lines = (target / "frames.txt").read_text().split()
     assert lines[:3] == [str(FRAMES), str(SIZE[0]), str(SIZE[1])]
     np.testing.assert_allclose(np.array(lines[3:], float), made.volume.time)

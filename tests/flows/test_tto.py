@@ -16,6 +16,7 @@ import pytest
 from flows.reporting import describe
 from nvds_core.geometry.colmap import write_pictures
 from nvds_core.types import ConfigError
+from storage import open_arrays
 from storage.tables import latest
 from tests.flows.helpers import leftovers, run
 from tests.flows.optimized import FRAMES, SIZE, optimized, posed_video, settings, volume_of
@@ -47,6 +48,7 @@ def test_a_video_with_poses_is_optimised_and_its_volume_says_how(runs):
     assert runs.results == ("initial", "optimized")
     account = runs.attributes["tto"]
     assert (account["status"], account["reason"], account["method"], account["epochs"]) == ("ok", "", "pseudo", 4)
+    assert account["learning_rate"] == 1e-3, "that of tiny"
     assert 1 <= account["best_epoch"] <= 4
     assert float(account["loss_after"]) < float(account["loss_before"])
     assert (account["registered"], account["pairs"]) == (FRAMES, 10)
@@ -64,6 +66,17 @@ def test_cameras_are_those_given_at_the_size_of_the_volume(runs):
     assert [camera["index"] for camera in cameras] == list(range(FRAMES))
     assert cameras[2]["intrinsics"] == pytest.approx(given[2]["intrinsics"])
     np.testing.assert_allclose(cameras[2]["cam_from_world"], given[2]["cam_from_world"], atol=1e-12)
+
+
+def test_points_of_neighbours_are_compared_even_where_their_rays_are_too_parallel_for_a_reference(runs):
+    (folder,) = (runs.out / ".work" / "pair_reference").glob("*/arrays")
+    arrays = open_arrays(folder)
+    valid, followed = (arrays.read(name).astype(bool) for name in ("valid", "followed"))
+    assert not (valid & ~followed).any()
+    for row, (i, j) in enumerate(arrays.attributes["pairs"]):
+        if abs(i - j) == 1:
+            assert followed[row].mean() > 0.5
+            assert valid[row].mean() < 0.9 * followed[row].mean()
 
 
 def test_a_second_run_computes_nothing(runs):

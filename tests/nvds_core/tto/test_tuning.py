@@ -12,6 +12,7 @@ import torch
 from nvds_core.checkpoints import state_digest
 from nvds_core.models import create_model
 from nvds_core.tto import Alignment, TuneConfig, TuneVideo, align_network, disparities, finetune
+from nvds_core.tto.network import learning_rate_of
 from nvds_core.tto.tuning import pair_loss, validation_loss
 from nvds_core.types import ConfigError, CoreError, ShapeError
 from tests.nvds_core.tto.small_video import FRAMES, SmallNetwork, network, run, scene, video
@@ -190,6 +191,11 @@ def test_the_unit_of_the_poses_does_not_matter():
 def test_settings_without_sense_are_refused(options):
     with pytest.raises(ConfigError):
         TuneConfig(**options)
+
+
+def test_each_network_has_its_own_learning_rate_unless_one_is_given():
+    assert TuneConfig(learning_rate=0.5).rate == 0.5
+    assert (learning_rate_of("tiny"), learning_rate_of("dpt-large")) == (1e-3, TuneConfig().rate)
 
 
 def test_videos_that_do_not_fit_together_are_refused():
