@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import typer
 
-from flows import commands_operate, commands_results, commands_run, commands_tools, commands_tto, commands_weights
+from flows import (
+    commands_operate,
+    commands_report,
+    commands_results,
+    commands_run,
+    commands_tools,
+    commands_tto,
+    commands_weights,
+)
 from flows.cli_plugins import PluginCommand
 
 app = typer.Typer(
@@ -23,6 +31,7 @@ app.command(epilog=commands_operate.RERUN_EPILOG)(commands_operate.rerun)
 app.command(epilog=commands_operate.CLEAN_EPILOG)(commands_operate.clean)
 app.command(epilog=commands_results.TABLE_EPILOG)(commands_results.table)
 app.command(epilog=commands_results.EXPORT_EPILOG)(commands_results.export)
+app.command(epilog=commands_report.EPILOG)(commands_report.report)
 app.command(epilog=commands_tools.PROBE_EPILOG)(commands_tools.probe)
 app.command(epilog=commands_tools.DEMO_EPILOG)(commands_tools.demo)
 app.command(epilog=commands_tools.TRAIN_EPILOG)(commands_tools.train)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -56,17 +56,16 @@ class ColourScale:
         return self.span.colours(scale * disparity + shift)
 
 
-def colour_scale(source: ExportSource) -> ColourScale:
-    """The one colour scale of a video, from frames spread over all of it."""
+def colour_scale(source: ExportSource, results: Sequence[str] | None = None) -> ColourScale:
+    """The one colour scale of a video, from frames spread over all of it; by default of the two that are compared."""
+    results = results or _results(source)
     frames = source.volume.frames
     picked = np.unique(np.linspace(0, frames - 1, min(frames, SAMPLE_FRAMES)).astype(int))
     samples = {
-        name: [source.volume.frame(name, int(i))[::SAMPLE_STEP, ::SAMPLE_STEP] for i in picked]
-        for name in _results(source)
+        name: [source.volume.frame(name, int(i))[::SAMPLE_STEP, ::SAMPLE_STEP] for i in picked] for name in results
     }
     fits = {"initial": (1.0, 0.0)}
-    if source.result != "initial":
-        fits[source.result] = _fit(samples[source.result], samples["initial"])
+    fits |= {name: _fit(samples[name], samples["initial"]) for name in results if name != "initial"}
     aligned = (fits[name][0] * values + fits[name][1] for name, maps in samples.items() for values in maps)
     return ColourScale(robust_range(aligned), fits)
 

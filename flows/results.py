@@ -27,10 +27,12 @@ def video_rows(out: str) -> list[Row]:
     Raises:
         StorageError: ``absent``: nothing was ever run into this folder.
     """
-    return [_row(outcome, outcome["opw"], outcome["catalog"].get("scenes")) for outcome in settled_videos(out)]
+    return [row_of(outcome) for outcome in settled_videos(out)]
 
 
-def _row(outcome: Row, scores: dict[str, Row], scenes: int | None) -> Row:
+def row_of(outcome: Row) -> Row:
+    """The row of one settled video (`storage.settled_videos`)."""
+    scores: dict[str, Row] = outcome["opw"]
     opw = {name: _finite(scores[name]["value"]) if name in scores else None for name in RESULTS}
     measured = next(iter(scores.values()), None)
     return {
@@ -38,7 +40,7 @@ def _row(outcome: Row, scores: dict[str, Row], scenes: int | None) -> Row:
         "status": outcome["status"],
         "reason": outcome["reason"],
         "frames": outcome["frames"],
-        "scenes": scenes,
+        "scenes": outcome["catalog"].get("scenes"),
         "width": outcome["width"],
         "height": outcome["height"],
         **opw,

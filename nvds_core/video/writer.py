@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from nvds_core.types import ConfigError, ShapeError
 
 
-def write_h264(path: Path | str, frames: Iterable[NDArray[np.uint8]], *, fps: float, crf: int = 20) -> int:
+def write_h264(
+    path: Path | str, frames: Iterable[NDArray[np.uint8]], *, fps: float, crf: int = 20, keyframes: int = 250
+) -> int:
     """Write RGB frames as an h264 mp4 that starts playing before it is fully loaded.
 
     The file appears only when it is complete. yuv420p needs even sides: an odd last row or column is repeated once.
@@ -24,6 +26,7 @@ def write_h264(path: Path | str, frames: Iterable[NDArray[np.uint8]], *, fps: fl
         frames: uint8 [h, w, 3], all of one size; taken one at a time.
         fps: frames per second, above 0.
         crf: x264 quality, 0 (lossless) to 51; 18 to 23 is usual.
+        keyframes: at most so many frames from one keyframe to the next; few make a player seek quickly.
 
     Returns:
         The number of frames written.
@@ -37,18 +40,22 @@ def write_h264(path: Path | str, frames: Iterable[NDArray[np.uint8]], *, fps: fl
         raise ConfigError(f"{path}: cannot write {fps} frames per second; give a rate above 0")
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial.mp4")
     try:
-        count = _encode(beside, frames, Fraction(fps).limit_denominator(1001), crf, path)
+        count = _encode(
+            beside, frames, Fraction(fps).limit_denominator(1001), {"crf": str(crf), "g": str(keyframes)}, path
+        )
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
     return count
 
 
-def _encode(beside: Path, frames: Iterable[NDArray[np.uint8]], rate: Fraction, crf: int, path: Path) -> int:
+def _encode(
+    beside: Path, frames: Iterable[NDArray[np.uint8]], rate: Fraction, quality: dict[str, str], path: Path
+) -> int:
     shape: tuple[int, ...] | None = None
     count = 0
     with av.open(f"file:{beside.absolute()}", "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate, options={"crf": str(crf), "preset": "fast"})
+        stream = container.add_stream("libx264", rate, options={**quality, "preset": "fast"})
         stream.pix_fmt = "yuv420p"
         for rgb in frames:
             shape = shape or rgb.shape
