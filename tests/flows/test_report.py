@@ -128,7 +128,7 @@ def test_the_player_shows_the_volumes_in_the_colours_of_one_scale(report):
 def test_without_its_source_a_video_has_no_rgb_panel_and_says_why(report):
     about = script(report / "media" / "gone-2" / "curves.js")
     assert [panel["name"] for panel in about["panels"]] == ["initial", "mix"]
-    assert "is no longer there, and the RGB panel needs it" in Elements(report / "videos" / "gone-2.html").text
+    assert "is no longer there, and RGB is taken from it" in Elements(report / "videos" / "gone-2.html").text
 
 
 def test_optimised_and_unscored_videos_have_players_too(report):

@@ -53,7 +53,11 @@ class Page:
         self.page, self.complaints = page, []
         page.on("console", lambda message: self.complaints.append(message.text))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("requestfailed", lambda request: self.complaints.append(f"{request.url}: {request.failure}"))
+        page.on("requestfailed", self._failed)
+
+    def _failed(self, request: Any) -> None:
+        if "ERR_ABORTED" not in request.failure:  # the page was left while it still loaded
+            self.complaints.append(f"{request.url}: {request.failure}")
 
     def open(self, path: Path, fragment: str = "") -> Any:
         self.page.goto(path.as_uri() + fragment)
