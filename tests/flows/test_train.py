@@ -12,7 +12,7 @@ from safetensors import safe_open
 from flows import train
 from nvds_core.models import create_model, load_weights
 from nvds_core.training.data import SetConfig
-from nvds_core.training.recipe import Recipe, SteadyStage
+from nvds_core.training.recipe import Recipe
 from nvds_core.types import ConfigError
 
 WHOLE = Recipe()
@@ -27,7 +27,7 @@ SMALL = replace(
     stabilizer_loop=replace(WHOLE.stabilizer_loop, steps=2, log_every=1),
     steady_batch=1,
     steady_stages=tuple(
-        SteadyStage(replace(stage.loop, steps=2, log_every=1), replace(stage.losses, crop=(48, 32)))
+        replace(stage, loop=replace(stage.loop, steps=2, log_every=1), losses=replace(stage.losses, crop=(48, 32)))
         for stage in WHOLE.steady_stages
     ),
 )
@@ -45,11 +45,16 @@ def test_training_writes_weights_that_load_and_a_second_call_trains_nothing(
     assert "nvds-tiny: step 2/2" in said
     stages = [
         load_weights(create_model("nvds-tiny", pretrained=False), tmp_path / "weights" / f"{name}.safetensors")
-        for name in ("nvds-tiny-stage-0", "nvds-tiny-stage-1", "nvds-tiny")
+        for name in ("nvds-tiny-stage-0", "nvds-tiny-stage-1", "nvds-tiny-stage-2", "nvds-tiny")
     ]
     for before, after in pairwise(stages):  # each stage goes on from the one before
         pairs = zip(before.parameters(), after.parameters(), strict=True)
         assert 0 < max(float((a - b).detach().abs().max()) for a, b in pairs) < 0.01
+    trained = torch.load(tmp_path / "checkpoints" / "nvds-tiny.pt", weights_only=True)["average"]
+    for name, before in stages[-2].state_dict().items():  # the last stage's weights go a part of the way only
+        if before.is_floating_point():
+            expected = before + WHOLE.steady_stages[-1].kept * (trained[name] - before)
+            torch.testing.assert_close(stages[-1].state_dict()[name], expected, rtol=1e-3, atol=1e-6)  # kept as float16
     first = {name: Path(path).read_bytes() for name, path in paths.items()}
     for name, path in paths.items():
         model = load_weights(create_model(name, pretrained=False), Path(path))
