@@ -243,7 +243,14 @@ def _fitted(picture: Picture, size: tuple[int, int]) -> Picture:
 
 
 def _write_jpeg(path: Path, picture: Picture) -> None:
-    coded, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    # no chroma is shared between pixels: a column of a slice is a frame
+    quality = [
+        cv2.IMWRITE_JPEG_QUALITY,
+        JPEG_QUALITY,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    ]
+    coded, data = cv2.imencode(".jpg", picture[..., ::-1], quality)
     if not coded:
         raise ConfigError(f"{path}: OpenCV cannot encode a picture of shape {picture.shape}")
     path.write_bytes(data.tobytes())

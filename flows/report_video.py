@@ -151,5 +151,6 @@ def _facts(out: str, row: Row, record: Row | None, config: str, group: str | Non
 def _scores(row: Row) -> Html:
     if not row["opw"]:
         return Html()
-    lines = [(name, score["value"], score["mean_pairs"], score["pairs"]) for name, score in row["opw"].items()]
+    scores = [(name, row["opw"][name]) for name in TITLES if name in row["opw"]]
+    lines = [(name, score["value"], score["mean_pairs"], score["pairs"]) for name, score in scores]
     return table(("result", "OPW (sum / frames)", "OPW (mean of pairs)", "pairs"), lines)

@@ -61,7 +61,7 @@
     if (name === "thumb") {
       if (value) {
         const picture = new Image();
-        Object.assign(picture, { loading: "lazy", alt: "", height: 40 });
+        Object.assign(picture, { loading: "lazy", alt: "", height: 34 });
         picture.src = `media/${encodeURIComponent(row[at.id])}/thumb.jpg`;
         element.append(picture);
       }
@@ -188,7 +188,7 @@
   const CHARTS = {
     failures(element) {
       const data = values(element);
-      Report.chart(element, (style) => ({
+      return Report.chart(element, (style) => ({
         traces: [{ ...bars, x: data.counts, y: data.reasons, orientation: "h", marker: { color: style("bad") },
           width: data.counts.length < 3 ? 0.3 : 0.7 }],
         layout: { yaxis: { autorange: "reversed", type: "category" }, xaxis: { title: { text: "videos" }, ...counted(data.counts) } },
@@ -202,7 +202,7 @@
       const { edges, initial, final } = values(element);
       const middles = edges.slice(1).map((edge, index) => (edge + edges[index]) / 2);
       const one = (name, y, color) => ({ ...bars, name, x: middles, y, marker: { color }, opacity: 0.65, width: edges[1] });
-      Report.chart(element, (style) => ({
+      return Report.chart(element, (style) => ({
         traces: [one("before", initial, style("initial")), one("after", final, style("final"))],
         layout: { barmode: "overlay", bargap: 0, xaxis: { title: { text: "OPW" } },
           yaxis: { title: { text: "videos" }, ...counted([...initial, ...final]) } },
@@ -210,7 +210,7 @@
     },
     rate(element) {
       const runs = values(element);
-      Report.chart(element, (style) => ({
+      return Report.chart(element, (style) => ({
         traces: runs.map(({ run, minutes, rate }, index) => ({
           name: run, x: [0, ...minutes], y: [rate[0], ...rate], type: "scatter", mode: "lines",
           line: { shape: "vh", color: style(["final", "initial", "optimized", "forward", "backward"][(runs.length - 1 - index) % 5]) },
@@ -225,7 +225,7 @@
       const { steps, videos, links } = values(element);
       const names = videos.map(({ id }) => (id.length > 26 ? `${id.slice(0, 24)}…` : id));
       const colours = ["forward", "initial", "final", "optimized", "backward", "bad", "good", "accent"];
-      Report.chart(element, (style) => ({
+      return Report.chart(element, (style) => ({
         traces: steps.map((step, index) => ({
           ...bars, name: step, orientation: "h", x: videos.map((video) => video.steps[step] ?? 0), y: videos.map((_, i) => i),
           marker: { color: step === "other" ? style("line") : style(colours[index % colours.length]) },
@@ -243,10 +243,8 @@
 
   function draw() {
     const drawn = Object.entries(CHARTS).filter(([id]) => $(id));
-    Report.plotly().then(() => {
-      for (const [id, make] of drawn) make($(id));
-      requestAnimationFrame(() => setTimeout(() => Report.mark("charts"), 0));
-    });
+    Report.plotly().then(() => Promise.all(drawn.map(([id, make]) => make($(id)))))
+      .then(() => requestAnimationFrame(() => setTimeout(() => Report.mark("charts"), 0)));
   }
 
   build();

@@ -15,7 +15,8 @@ import pytest
 from benchmarks.made_output import MadeOutput
 from flows.report import build_report
 from flows.report_data import read_overview
-from flows.report_media import mosaic, opw_series, rounded
+from flows.report_media import Media, mosaic, opw_series, rounded
+from flows.report_video import video_page
 from nvds_core.types import ConfigError
 from nvds_core.video import open_video
 from storage import StorageError, read_record
@@ -151,6 +152,13 @@ def test_pages_link_to_the_zarr_group_beside_the_config_and_the_digests(made, re
     assert (page.parent / groups[0] / "zarr.json").is_file()
     assert made.digest in elements.text
     assert "predictor:\n  name: tiny" in elements.text
+
+
+def test_a_video_that_could_not_be_optimised_says_why(made):
+    [row] = [row for row in read_overview(str(made.out)).rows if row["video_id"] == "a-1"]
+    told = row | {"step": "optimized", "reason": "no_poses", "message": "the camera stands still"}
+    page = video_page(str(made.out), told, read_record(made.out / "videos" / "a-1"), Media(()), (None, None), "", None)
+    assert "Not optimized (no_poses): the camera stands still" in page
 
 
 def test_opw_is_missing_where_a_scene_begins():

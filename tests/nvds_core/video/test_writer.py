@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -28,6 +29,14 @@ def test_the_index_comes_first_so_that_browsers_start_at_once(tmp_path):
     write_h264(tmp_path / "a.mp4", grey_steps(10), fps=24)
     data = (tmp_path / "a.mp4").read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")
+
+
+@pytest.mark.parametrize(("keyframes", "found"), [(5, [0, 5, 10, 15]), (250, [0])])
+def test_keyframes_are_as_close_as_asked(tmp_path, keyframes, found):
+    write_h264(tmp_path / "a.mp4", grey_steps(20), fps=10, keyframes=keyframes)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        times = sorted(packet.pts * packet.time_base for packet in container.demux(video=0) if packet.is_keyframe)
+    assert [round(float(time) * 10) for time in times] == found
 
 
 def test_odd_sizes_gain_one_row_and_column(tmp_path):
