@@ -71,6 +71,7 @@ def execute(job: Job) -> dict[str, Any]:
         ConfigError: reason ``prefect``: its server cannot be reached.
     """
     from flows.process import run_plan
+    from flows.reporting import shown_summary
 
     if not job.plan.pending:
         return run_plan(job.plan, job.workspace, job.config)
@@ -80,7 +81,7 @@ def execute(job: Job) -> dict[str, Any]:
 
     # A flow without parameters: Prefect stores parameters, and a plan of thousands of videos is none of its business.
     def process_dataset() -> dict[str, Any]:
-        return run_plan(job.plan, job.workspace, job.config)
+        return shown_summary(run_plan(job.plan, job.workspace, job.config))
 
     return flow(name="process-dataset", flow_run_name=f"run {job.workspace.run_id}")(process_dataset)()
 

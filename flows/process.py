@@ -16,7 +16,7 @@ from flows.lanes import side_by_side
 from flows.ledger import Ledger, Outcome, summarize
 from flows.manifest import make_manifest
 from flows.planning import Plan, plan_run
-from flows.reporting import Reporter, current_reporter
+from flows.reporting import Reporter, current_reporter, shown_summary
 from flows.runs import begin_run, end_run
 from nvds_core.weights_cache import installed_digests
 from storage import VideoRef
@@ -41,7 +41,7 @@ def process_dataset(
     """
     settings = build(RunConfig, config, "config")
     workspace = make_workspace(out, run_id)
-    return run_plan(plan_run(inputs, workspace, settings), workspace, settings)
+    return shown_summary(run_plan(plan_run(inputs, workspace, settings), workspace, settings))
 
 
 def run_plan(plan: Plan, workspace: Workspace, config: RunConfig) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -22,6 +23,8 @@ from rich.progress import (
 from flows.ledger import Outcome
 from flows.planning import Plan
 from tasks.workspace import public_text
+
+log = logging.getLogger("nvds")
 
 
 class Reporter(Protocol):
@@ -123,3 +126,21 @@ def reporting(reporter: Reporter) -> Iterator[None]:
         yield
     finally:
         _REPORTER.reset(token)
+
+
+def shown_summary(summary: dict[str, Any]) -> dict[str, Any]:
+    """The summary of a run, which also becomes a table artifact of the flow run.
+
+    That is for whoever looks at the server; a server that went away meanwhile costs nobody a finished run.
+    """
+    import httpx
+    from prefect.artifacts import create_table_artifact
+
+    counts = {name: summary[name] for name in ("videos", "done", "cached", "failed")}
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(summary["reasons"].items()))
+    opw = {f"OPW {name}": value for name, value in summary["opw"].items()}
+    try:
+        create_table_artifact([{**counts, "reasons": reasons, **opw}], key="summary", description=summary["out"])
+    except httpx.HTTPError as error:
+        log.warning("Prefect's server did not take the summary: %s", error)
+    return summary
