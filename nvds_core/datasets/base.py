@@ -74,7 +74,7 @@ class DatasetVideo(ABC):
 
     @abstractmethod
     def stamp(self) -> str:
-        """A text that changes when the truth does, without reading it."""
+        """A text that changes when frames or truth do, without reading them."""
 
     def picture_file(self, index: int) -> Path | None:
         """The file that holds exactly the picture of `rgb`, if there is one."""
@@ -138,7 +138,7 @@ class FileVideo(DatasetVideo):
     def stamp(self) -> str:
         whole = hashlib.sha256(f"{self.crop is not None} {self.fit} {self.static}".encode())
         for frame in self.frames:
-            for path in (frame.truth, frame.mask):
+            for path in (frame.rgb, frame.truth, frame.mask):
                 if path is not None and path.exists():
                     status = path.stat()
                     whole.update(f"{frame.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
