@@ -168,11 +168,10 @@ def _described(config: BenchConfig, predictor: str, bench: BenchVideo, method: s
     record = ran.record if ran is not None else None
     if record is None:
         return row | _failure(bench, ran, out)
-    account = record.get("tto") or {"status": "ok"}
-    if method in TUNED and account["status"] != "ok":
-        words = _public(str(account["reason"]), out)
-        row |= {"status": "failed", "step": "optimized", "reason": account["status"], "message": words}
     assert ran is not None, "a record comes from a run"
+    if ran.untouched is not None:
+        reason, words = ran.untouched
+        row |= {"status": "failed", "step": "optimized", "reason": reason, "message": _public(words, out)}
     weights, stabilized = record["weights"], method in STABILIZED
     return row | {
         **{name: record[name] for name in ("video_id", "frames", "width", "height")},

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage import StorageError
-from storage.locations import read_json, write_bytes_atomic, write_json_atomic
+from storage.locations import join, read_json, write_bytes_atomic, write_json_atomic
 
 Row = dict[str, Any]
 RESULTS_FILE, RUNTIME_FILE, ABOUT_FILE = "results.parquet", "runtime.parquet", "bench.json"
@@ -40,8 +40,8 @@ RESULTS = _schema(
     real=f"cap {_COMMON} {_PUBLISHED} opw opw_masked",
 )
 RUNTIME = _schema(
-    text="set video predictor method device precision key",
-    int="frames width height",
+    text="set video predictor method device precision size key",
+    int="frames",
     real="ms_per_frame peak_rss_mb peak_gpu_mb",
 )
 IDENTITY = ("set", "video", "predictor", "method")
@@ -98,7 +98,7 @@ def is_bench(out: str | Path) -> bool:
         StorageError: ``format``: another version wrote it.
     """
     try:
-        found = read_json(str(Path(out) / ABOUT_FILE))
+        found = read_json(join(str(out), ABOUT_FILE))
     except StorageError as error:
         if error.reason != "absent":
             raise

@@ -39,6 +39,12 @@ class Ran:
     message: str | None = None
 
     @property
+    def untouched(self) -> tuple[str, str] | None:
+        """Status and reason of a video that could not be optimised."""
+        account = (self.record or {}).get("tto") or {"status": "ok"}
+        return None if account["status"] == "ok" else (str(account["status"]), str(account["reason"]))
+
+    @property
     def volume(self) -> str:
         """The URL of its volume."""
         return join(self.workspace.out, "videos", self.video_id)
@@ -88,8 +94,12 @@ def tuned_config(config: RunConfig, predictor: str, method: str, poses: Path | N
 
 
 def run_main(out: Path, config: RunConfig, videos: Sequence[BenchVideo]) -> dict[Path, Ran]:
-    """Run what is missing of all sets with one predictor; by the folder of each video."""
-    return _run(out, safe_name(config.predictor.name, 60), config, videos)
+    """Run what is missing of all sets with one predictor; by the folder of each video.
+
+    Runs of different passes have stores of their own, or each would replace the volumes of the other.
+    """
+    kept = {2: "", 1: "-forward", 0: "-initial"}[len(config.stabilizer.passes)]
+    return _run(out, f"{safe_name(config.predictor.name, 60)}{kept}", config, videos)
 
 
 def run_tuned(

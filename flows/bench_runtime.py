@@ -44,7 +44,7 @@ def runtime_rows(
     for video in videos:
         for method in methods:
             ran = runs[method if method in TUNED else "main"].get(video.folder)
-            if method in CONTROLS or ran is None or ran.record is None:
+            if method in CONTROLS or ran is None or ran.record is None or ran.untouched:
                 continue
             out = ran.workspace.out
             if out not in timings:
@@ -59,7 +59,7 @@ def runtime_rows(
             frames = ran.record["frames"]
             rows.append(
                 row
-                | {name: ran.record[name] for name in ("frames", "width", "height")}
+                | {"frames": frames, "size": f"{ran.record['width']}x{ran.record['height']}"}
                 | {"ms_per_frame": 1000 * spent / frames, "device": device_name()}
                 | {"precision": ran.record["config"]["predictor"]["precision"]}
                 | {"peak_rss_mb": rss, "peak_gpu_mb": gpu}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from flows import (
+    commands_bench,
     commands_operate,
     commands_report,
     commands_results,
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.command(cls=PluginCommand, epilog=commands_run.EPILOG)(commands_run.run)
 app.command(epilog=commands_tto.EPILOG)(commands_tto.tto)
+app.command(epilog=commands_bench.EPILOG)(commands_bench.bench)
 app.command(epilog=commands_operate.STATUS_EPILOG)(commands_operate.status)
 app.command(epilog=commands_operate.RERUN_EPILOG)(commands_operate.rerun)
 app.command(epilog=commands_operate.CLEAN_EPILOG)(commands_operate.clean)

@@ -10,6 +10,7 @@ import typer
 
 from flows import commands_run
 from flows.cli_common import ALL_GOOD, SOME_FAILED, clear_errors, shown_log
+from flows.commands_options import FLOW_HELP, AsJson, ConfigFile, Frames, ShortSide, Size
 
 EPILOG = """Examples:
 
@@ -38,16 +39,16 @@ def bench(
         str, typer.Option(help="Of initial, forward, backward, mix, tto, cvd, box; joined by commas.")
     ] = "initial,forward,backward,mix,box",
     stabilizer: Annotated[str | None, typer.Option(help="nvds-tiny or nvds. [default: nvds-tiny]")] = None,
-    flow: Annotated[str | None, typer.Option(help="Optical flow, as of 'nvds run'. [default: dis]")] = None,
+    flow: Annotated[str | None, typer.Option(help=FLOW_HELP)] = None,
     align: Annotated[
         str, typer.Option(help="Fit to the truth: video (one scale and shift), frame, median, scale or none.")
     ] = "video",
-    frames: Annotated[int | None, typer.Option(min=1, help="Take only the first N frames of each video.")] = None,
-    short_side: Annotated[int | None, typer.Option(help="Short side of the depth maps, pixels.")] = None,
-    size: Annotated[str | None, typer.Option(metavar="WxH", help="Exact size of the depth maps.")] = None,
+    frames: Frames = None,
+    short_side: ShortSide = None,
+    size: Size = None,
     precision: Annotated[str | None, typer.Option(help="fp32, tf32 or bf16, of all networks. [default: fp32]")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file with settings; options here go before it.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="End standard output with one JSON line.")] = False,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Score predictors and methods on data sets with known depth; tables, and a Parquet file with one row per video."""
     wanted = {
@@ -61,8 +62,8 @@ def bench(
 
         from flows.bench import BenchConfig, run_bench
         from flows.bench_runs import bench_config
-        from flows.reporting import Lines, reporting
         from flows.bench_tables import write_tables
+        from flows.reporting import Lines, reporting
         from nvds_core.metrics.alignment import Align
         from nvds_core.types import ConfigError
 

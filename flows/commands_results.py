@@ -19,6 +19,10 @@ TABLE_EPILOG = """Examples:
   nvds table out --format csv --output opw.csv
 
   nvds table out --format json | jq .mean
+
+  nvds table bench --layout nvds --published --format latex --output table.tex
+
+  nvds table bench other-bench --layout runtime
 """
 EXPORT_EPILOG = """Examples:
 
@@ -34,18 +38,32 @@ Out = Annotated[str, typer.Argument(metavar="OUT", help="Output folder or URL of
 
 
 def table(
-    out: Out,
-    format: Annotated[Literal["md", "csv", "json", "parquet"], typer.Option(help="How to write it.")] = "md",
+    outs: Annotated[
+        list[str], typer.Argument(metavar="OUT...", help="Output folders of 'nvds run', or of 'nvds bench'.")
+    ],
+    layout: Annotated[
+        Literal["nvds", "common", "runtime", "failures"] | None,
+        typer.Option(help="Table of a benchmark. [default: common]"),
+    ] = None,
+    format: Annotated[
+        Literal["md", "latex", "csv", "json", "parquet", "html"], typer.Option(help="How to write it.")
+    ] = "md",
+    published: Annotated[bool, typer.Option("--published", help="Papers' rows beside those of a benchmark.")] = False,
     output: Annotated[Path | None, typer.Option(help="File to write; standard output if not given.")] = None,
 ) -> None:
-    """Print one row per video: OPW of the four results, their ratio, and what they were measured with."""
+    """Print one row per video of a run (OPW of the four results), or the tables of a benchmark."""
     with clear_errors():
-        from flows.results import video_rows
-        from flows.table_formats import FORMATS
+        from flows import bench_tables, results, table_formats
+        from flows.bench_rows import is_bench
         from nvds_core.types import ConfigError
         from storage.locations import write_bytes_atomic
 
-        content = FORMATS[format](video_rows(out))
+        if layout is not None or any(is_bench(out) for out in outs):
+            content = bench_tables.bench_bytes(outs, layout or "common", format, published=published)
+        elif published:
+            raise ConfigError("--published sets papers' rows beside those of nvds bench; a run has no such table")
+        else:
+            content = table_formats.FORMATS[format]([row for out in outs for row in results.video_rows(out)])
         if output is not None:
             write_bytes_atomic(output, content)
             typer.echo(str(output), err=True)

@@ -67,7 +67,7 @@ class Lines:
         self._total, self._count = 0, 0
 
     def start(self, plan: Plan) -> None:
-        self._total = len(plan.videos) + len(plan.unreadable)
+        self._total, self._count = len(plan.videos) + len(plan.unreadable), 0
         self._say(f"{self._total} videos: {len(plan.done)} done before, {len(plan.pending)} to do")
         for duplicate in plan.duplicates:
             self._say(f"{public_text(duplicate.uri)}: same name and content as another input; one result serves both")

@@ -1,4 +1,4 @@
-"""The table of videos as Markdown, CSV, JSON or Parquet."""
+"""The table of videos as Markdown, LaTeX, CSV, JSON, Parquet or HTML."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import io
 import json
 from collections.abc import Callable, Sequence
 
+from flows.bench_formats import to_html, to_latex
+from flows.bench_sections import Cell, Column, Document, Line, Section
 from flows.ledger import RESULTS
 from flows.results import COLUMNS, Row, mean_row, measured_with
 
@@ -64,12 +66,26 @@ def to_parquet(rows: Sequence[Row]) -> bytes:
     return sink.getvalue()
 
 
+def as_document(rows: Sequence[Row]) -> Document:
+    """The table for people as a section, for the formats that benchmarks have too."""
+    used, mean = measured_with(rows), mean_row(rows)
+    names = ("video_id", "frames", "scenes", *RESULTS, "ratio", "status")
+    columns = [Column(name, name, 4 if name in RESULTS else 3, text=name in ("video_id", "status")) for name in names]
+    lines = [Line({name: Cell(row[name]) for name in names}) for row in rows]
+    total = {"video_id": f"mean of {mean['videos']}"} | {name: mean[name] for name in (*RESULTS, "ratio")}
+    lines.append(Line({name: Cell(value) for name, value in total.items()}))
+    facts = {name: ", ".join(values) or "none" for name, values in used.items()}
+    return Document("videos", (), [Section("OPW by video", facts, columns, lines)])
+
+
 def _encoded(text: Callable[[Sequence[Row]], str]) -> Callable[[Sequence[Row]], bytes]:
     return lambda rows: text(rows).encode("utf-8", "surrogateescape")
 
 
 FORMATS: dict[str, Callable[[Sequence[Row]], bytes]] = {
     "md": _encoded(to_markdown),
+    "latex": lambda rows: to_latex(as_document(rows)),
+    "html": lambda rows: to_html(as_document(rows)),
     "csv": _encoded(to_csv),
     "json": _encoded(to_json),
     "parquet": to_parquet,

@@ -18,7 +18,7 @@ from flows.cli_common import clear_errors, shown_log
 from flows.ledger import RESULTS
 from tests.flows.finished import FRAMES, FinishedRun, finished_run, nvds, options
 
-COMMANDS = ("run", "status", "rerun", "clean", "table", "export", "probe", "demo", "train")
+COMMANDS = ("run", "bench", "status", "rerun", "clean", "table", "export", "probe", "demo", "train")
 
 
 @pytest.fixture(scope="module")
