@@ -133,7 +133,7 @@ def _facts(out: str, row: Row, record: Row | None, config: str, group: str | Non
             "source size": size,
             "cuts (first frames)": ", ".join(map(str, record["cuts"])) or "none",
             "warnings": "; ".join(record["warnings"]) or "none",
-            "mix, by scene": ", ".join(map(str, record["mix_choices"])),
+            "mix, by scene": ", ".join(filter(None, record["mix_choices"])) or "none",
             "key": record["key"],
         }
         facts |= {f"weights of the {part}": digest for part, digest in record["weights"].items() if digest}

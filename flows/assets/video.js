@@ -8,6 +8,7 @@
   const video = $("video");
   const canvases = [...document.querySelectorAll("canvas[data-panel]")];
   const last = frames - 1;
+  const CURSOR_MS = 200;
   const starts = [0, ...cuts];
   let current = 0;
 
@@ -173,22 +174,26 @@
     return [...cutLines(), { ...line(current), line: { width: 1.5, color: Report.style("ink") } }];
   }
 
-  // At most once per picture of the screen: frames may come faster than Plotly draws.
+  // Plotly needs some milliseconds for it, so while the video plays the lines follow a few times per second only.
   function moveCursors() {
     if (waiting || !drawn.length) return;
     waiting = true;
-    requestAnimationFrame(() => {
+    const soon = video.paused ? requestAnimationFrame : (move) => setTimeout(move, CURSOR_MS);
+    soon(() => {
       waiting = false;
       for (const element of drawn) window.Plotly.relayout(element, { shapes: shapes() });
     });
   }
 
+  // One value more before each cut, so that no line leads across it.
+  const inScenes = (values, between) => values.flatMap((value, frame) => (cuts.includes(frame) ? [between(frame), value] : [value]));
+
   function curve(element, text, series, axis) {
     element.setAttribute("aria-label", text);
-    const x = [...Array(frames).keys()];
+    const x = inScenes([...Array(frames).keys()], (frame) => frame - 0.5);
     return Report.chart(element, () => ({
       traces: series.map(({ name, y, dash, hidden }) => ({
-        name: `${title(name)}${dash ? ", spread" : ""}`, x, y, type: "scatter", mode: "lines", connectgaps: false,
+        name: `${title(name)}${dash ? ", spread" : ""}`, x, y: inScenes(y, () => null), type: "scatter", mode: "lines", connectgaps: false,
         line: { color: colour(name), width: 1.5, dash: dash ? "dot" : "solid" }, visible: hidden ? "legendonly" : true,
       })),
       layout: {
@@ -197,7 +202,7 @@
       },
     })).then(() => {
       drawn.push(element);
-      element.on("plotly_click", (event) => seek(event.points[0].x));
+      element.on("plotly_click", (event) => seek(Math.ceil(event.points[0].x)));
     });
   }
 
