@@ -1,10 +1,10 @@
-"""The first page of the report: counts, charts, and the frame of the table that the browser fills from ``data.js``."""
+"""The first page of the report: counts, charts, and the frame of the table that ``data.js`` fills."""
 
 from __future__ import annotations
 
-import json
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
+from flows.report_charts import bars, histogram, stacked_bars, steps
 from flows.report_data import Overview, Row
 from flows.report_html import Html, filled, number, page, table, tag
 from flows.report_html import join as joined
@@ -69,10 +69,9 @@ def _measured(overview: Overview) -> Html:
     return tag("p", f"{meaning} Measured with {text}.{warning}", class_="note")
 
 
-def _chart(name: str, title: str, text: str, shown: Html, data: object) -> Html:
-    """A chart that the browser draws, with its meaning as text and its values as a table."""
-    values = json.dumps(data, allow_nan=False, separators=(",", ":"))
-    return filled("chart.html", name=name, title=title, text=text, table=shown, values=values)
+def _chart(title: str, text: str, drawn: Html, shown: Html) -> Html:
+    """A chart with its meaning as text and its values as a table."""
+    return filled("chart.html", title=title, text=text, drawn=drawn, table=shown)
 
 
 def _empty(title: str, text: str) -> Html:
@@ -84,9 +83,9 @@ def _failures(failures: list[tuple[str, int, str]]) -> Html:
     if not failures:
         return _empty(title, "No video failed.")
     reason, count, _ = failures[0]
-    text = f"{sum(n for _, n, _ in failures)} failed, most often: {reason} ({count}). Click a bar to filter the table."
-    data = {"reasons": [reason for reason, _, _ in failures], "counts": [count for _, count, _ in failures]}
-    return _chart("failures", title, text, table(("reason", "videos", "for example"), failures), data)
+    text = f"{sum(n for _, n, _ in failures)} failed, most often: {reason} ({count}). A bar filters the table."
+    drawn = bars([(reason, count, f"#{urlencode({'reason': reason})}") for reason, count, _ in failures])
+    return _chart(title, text, drawn, table(("reason", "videos", "for example"), failures))
 
 
 def _distribution(data: Row | None, figures: Row) -> Html:
@@ -97,7 +96,13 @@ def _distribution(data: Row | None, figures: Row) -> Html:
     text = f"{figures['scored']} videos: {means}. The last bin holds all above it."
     spans = [f"{number(a, 3)} to {number(b, 3)}" for a, b in zip(data["edges"], data["edges"][1:], strict=False)]
     rows = zip(spans, data["initial"], data["final"], strict=True)
-    return _chart("opw", title, text, table(("OPW", "videos before", "videos after"), list(rows)), data)
+    drawn = histogram(
+        data["edges"],
+        {"before": ("initial", data["initial"]), "after": ("final", data["final"])},
+        f"{title}. {text}",
+        "OPW, videos per bin",
+    )
+    return _chart(title, text, drawn, table(("OPW", "videos before", "videos after"), list(rows)))
 
 
 def _throughput(runs: list[Row]) -> Html:
@@ -111,17 +116,20 @@ def _throughput(runs: list[Row]) -> Html:
     rows = [
         (run["run"], minutes, rate) for run in runs for minutes, rate in zip(run["minutes"], run["rate"], strict=True)
     ]
-    return _chart("rate", title, f"{text}.", table(("run", "minutes up to", "frames/s"), rows), runs)
+    series = {run["run"]: (run["minutes"], run["rate"]) for run in runs}
+    drawn = steps(series, f"{title}. {text}", "minutes since the run began, frames/s")
+    return _chart(title, f"{text}.", drawn, table(("run", "minutes up to", "frames/s"), rows))
 
 
 def _slowest(videos: list[Row]) -> Html:
     title = "Slowest videos"
     if not videos:
         return _empty(title, "Nothing was timed.")
-    steps = list(dict.fromkeys(step for video in videos for step in video["steps"]))
+    parts = list(dict.fromkeys(step for video in videos for step in video["steps"]))
     slowest = f"{videos[0]['id']} took {number(videos[0]['seconds'], 3)} s."
-    text = f"{slowest} Seconds by step; “other” is waiting for its turn. Click a bar to open the video."
-    links = [f"videos/{quote(str(video['id']))}.html" for video in videos]
-    rows = [(v["id"], v["frames"], v["seconds"], *(v["steps"].get(step, 0.0) for step in steps)) for v in videos]
-    shown = table(("video", "frames", "seconds", *steps), rows)
-    return _chart("slowest", title, text, shown, {"steps": steps, "videos": videos, "links": links})
+    text = f"{slowest} Seconds by step; “other” is waiting for its turn. A bar opens the video."
+    drawn = stacked_bars(
+        [(video["id"], f"videos/{quote(str(video['id']))}.html", video["steps"]) for video in videos], parts, "s"
+    )
+    rows = [(v["id"], v["frames"], v["seconds"], *(v["steps"].get(part, 0.0) for part in parts)) for v in videos]
+    return _chart(title, text, drawn, table(("video", "frames", "seconds", *parts), rows))

@@ -1,4 +1,4 @@
-// The table of all videos (sorted, filtered, in pages, its state in the address) and the charts above it.
+// The table of all videos: sorted, filtered, in pages, its state in the address.
 "use strict";
 
 (() => {
@@ -163,7 +163,12 @@
     $("filters").addEventListener("submit", (event) => event.preventDefault());
     $("filters").addEventListener("reset", () => update({ q: "", status: "", reason: "", sort: "", down: false }));
     document.addEventListener("keydown", key);
-    window.addEventListener("hashchange", () => { readAddress(); select(); show(); });
+    window.addEventListener("hashchange", () => {
+      readAddress();
+      select();
+      show();
+      $("all").scrollIntoView(); // bars of the overview lead here
+    });
   }
 
   function key(event) {
@@ -181,77 +186,10 @@
     else links[Math.min(links.length - 1, here + (down ? 1 : -1))].focus();
   }
 
-  const values = (element) => JSON.parse(element.dataset.values);
-  const counted = (counts) => ({ rangemode: "tozero", tickformat: ",d", dtick: Math.max(...counts) < 6 ? 1 : undefined });
-  const bars = { marker: { line: { width: 0 } }, type: "bar" };
-
-  const CHARTS = {
-    failures(element) {
-      const data = values(element);
-      return Report.chart(element, (style) => ({
-        traces: [{ ...bars, x: data.counts, y: data.reasons, orientation: "h", marker: { color: style("bad") },
-          width: data.counts.length < 3 ? 0.3 : 0.7 }],
-        layout: { yaxis: { autorange: "reversed", type: "category" }, xaxis: { title: { text: "videos" }, ...counted(data.counts) } },
-      })).then(() => element.on("plotly_click", (event) => {
-        $("reason").value = event.points[0].y;
-        update({ reason: event.points[0].y });
-        $("all").scrollIntoView();
-      }));
-    },
-    opw(element) {
-      const { edges, initial, final } = values(element);
-      const middles = edges.slice(1).map((edge, index) => (edge + edges[index]) / 2);
-      const one = (name, y, color) => ({ ...bars, name, x: middles, y, marker: { color }, opacity: 0.65, width: edges[1] });
-      return Report.chart(element, (style) => ({
-        traces: [one("before", initial, style("initial")), one("after", final, style("final"))],
-        layout: { barmode: "overlay", bargap: 0, xaxis: { title: { text: "OPW" } },
-          yaxis: { title: { text: "videos" }, ...counted([...initial, ...final]) } },
-      }));
-    },
-    rate(element) {
-      const runs = values(element);
-      return Report.chart(element, (style) => ({
-        traces: runs.map(({ run, minutes, rate }, index) => ({
-          name: run, x: [0, ...minutes], y: [rate[0], ...rate], type: "scatter", mode: "lines",
-          line: { shape: "vh", color: style(["final", "initial", "optimized", "forward", "backward"][(runs.length - 1 - index) % 5]) },
-        })),
-        layout: {
-          showlegend: runs.length > 1, xaxis: { title: { text: "minutes since the run began" } },
-          yaxis: { title: { text: "frames/s" }, rangemode: "tozero" },
-        },
-      }));
-    },
-    slowest(element) {
-      const { steps, videos, links } = values(element);
-      const names = videos.map(({ id }) => (id.length > 26 ? `${id.slice(0, 24)}…` : id));
-      const colours = ["forward", "initial", "final", "optimized", "backward", "bad", "good", "accent"];
-      return Report.chart(element, (style) => ({
-        traces: steps.map((step, index) => ({
-          ...bars, name: step, orientation: "h", x: videos.map((video) => video.steps[step] ?? 0), y: videos.map((_, i) => i),
-          marker: { color: step === "other" ? style("line") : style(colours[index % colours.length]) },
-        })),
-        layout: {
-          barmode: "stack", xaxis: { title: { text: "seconds" } },
-          yaxis: { autorange: "reversed", tickvals: names.map((_, i) => i), ticktext: names.map(plain) },
-        },
-      })).then(() => element.on("plotly_click", (event) => { location.href = links[event.points[0].y]; }));
-    },
-  };
-
-  // Plotly reads a few tags in its texts; ids are file-name safe, this keeps it so for whatever comes
-  const plain = (text) => text.replace(/[<>&]/g, "·");
-
-  function draw() {
-    const drawn = Object.entries(CHARTS).filter(([id]) => $(id));
-    Report.plotly().then(() => Promise.all(drawn.map(([id, make]) => make($(id)))))
-      .then(() => requestAnimationFrame(() => setTimeout(() => Report.mark("charts"), 0)));
-  }
-
   build();
   readAddress();
   select();
   show();
   Report.mark("table");
-  // after the first picture, so that the table answers before the library of the charts is read
-  requestAnimationFrame(() => setTimeout(draw, 0));
+  requestIdleCallback(() => Report.mark("interactive")); // all is drawn, and nothing waits any more
 })();

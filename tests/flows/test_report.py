@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks.made_output import MadeOutput
 from flows.report import build_report
+from flows.report_charts import histogram, ticks
 from flows.report_data import read_overview
 from flows.report_media import Media, mosaic, opw_series, rounded
 from flows.report_video import video_page
@@ -95,7 +96,7 @@ def test_every_picture_and_control_has_a_text_alternative(report):
             if tag == "img":
                 assert attributes["alt"], page
             if tag in ("canvas", "video") or (
-                attributes.get("role") == "img" and attributes["id"] not in ("opw", "drift")
+                attributes.get("role") == "img" and attributes.get("id") not in ("opw", "drift")
             ):
                 assert attributes["aria-label"], (page, attributes)  # the curves' labels are told by the script
 
@@ -245,6 +246,29 @@ def test_nothing_is_written_about_a_folder_without_runs(tmp_path):
     with pytest.raises(StorageError, match="no output of nvds"):
         build_report(str(tmp_path / "empty"), tmp_path / "report")
     assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.parametrize(
+    ("most", "whole", "wanted"),
+    [
+        (1, True, [0, 1]),
+        (3, True, [0, 1, 2, 3]),
+        (47, True, [0, 10, 20, 30, 40]),
+        (0.5, False, [0, 0.1, 0.2, 0.3, 0.4, 0.5]),
+    ],
+)
+def test_axes_have_round_figures(most, whole, wanted):
+    assert ticks(most, whole=whole) == pytest.approx(wanted)
+
+
+def test_a_histogram_draws_as_many_videos_before_as_after():
+    series = {"before": ("initial", [0, 4]), "after": ("final", [3, 1])}
+    drawn = histogram([0.0, 1.0, 2.0], series, "label", "OPW")
+    boxes = re.findall(r'<rect class="half c-(\w+)" height="([\d.]+)" x="([\d.]+)"', drawn)
+    found = {kind: [float(height) for name, height, _ in boxes if name == kind] for kind in ("initial", "final")}
+    assert [len(heights) for heights in found.values()] == [1, 2]
+    assert sum(found["initial"]) == pytest.approx(sum(found["final"]), abs=0.2)
+    assert "after: 3 from 0 to 1" in drawn
 
 
 def test_throughput_counts_every_frame_once(made):
