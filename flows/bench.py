@@ -29,6 +29,7 @@ from flows.config import RunConfig
 from flows.failures import explain
 from nvds_core.metrics.alignment import Align
 from nvds_core.types import ConfigError
+from nvds_core.weights_cache import require_checkpoints
 from storage import ArtifactRef, artifact_key, open_arrays, open_volume
 from tasks.frames import FrameArtifact
 
@@ -71,6 +72,8 @@ def run_bench(config: BenchConfig, out: Path, say: Say = lambda text: None) -> l
         StorageError: the output cannot be read or written.
     """
     sets = open_sets(config.sets, config.frames)
+    stabilizer, flow = config.run.stabilizer.name, config.run.flow.name
+    require_checkpoints([*config.predictors, flow, *([stabilizer] if stabilizer != "none" else [])])
     claim(out)
     videos = [video for dataset in sets for video in write_inputs(out, dataset)]
     made: list[Row] = []

@@ -48,7 +48,7 @@ def runtime_rows(
                 continue
             out = ran.workspace.out
             if out not in timings:
-                timings[out] = _timings(out)
+                timings[out] = seconds_of_steps(out)
             identity = (video.dataset.name, video.video.name, predictor, method)
             row = dict(zip(IDENTITY, identity, strict=True)) | {"key": ran.record["key"]}
             old = before.get((*identity, ran.record["key"]))
@@ -79,7 +79,7 @@ def device_name() -> str:
     return f"{name}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
 
 
-def _timings(out: str) -> Timings:
+def seconds_of_steps(out: str) -> Timings:
     """Seconds by video and step: the last time the step was computed rather than found."""
     rows: list[dict[str, Any]] = read(out, "timings").to_pylist()
     in_time = sorted(rows, key=lambda row: row["finished_at"])

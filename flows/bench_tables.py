@@ -8,9 +8,9 @@ from typing import Literal
 
 from flows.bench_formats import FORMATS, SUFFIXES
 from flows.bench_layouts import common_document, failures_document, nvds_document, runtime_document
+from flows.bench_of_runs import rows_of_run, timed_of_run
 from flows.bench_rows import IDENTITY, RESULTS_FILE, RUNTIME_FILE, Row, is_bench, read_rows
 from flows.bench_sections import Document
-from storage import StorageError
 from storage.locations import write_bytes_atomic
 
 Layout = Literal["nvds", "common", "runtime", "failures"]
@@ -23,14 +23,11 @@ LAYOUTS: Mapping[str, Callable[[Sequence[Row], Sequence[Row], bool], Document]] 
 
 
 def bench_document(outs: Sequence[str], layout: Layout, *, published: bool = False) -> Document:
-    """The tables of one layout over one or more output folders of ``nvds bench``.
+    """The tables of one layout over one or more output folders of ``nvds bench`` or ``nvds run``.
 
     Raises:
-        StorageError: ``absent`` for a folder that is no benchmark's, ``format`` for a damaged one.
+        StorageError: ``absent`` for a folder that is neither, ``format`` for a damaged one.
     """
-    for out in outs:
-        if not is_bench(out):
-            raise StorageError(f"{out}: no output of nvds bench there; layout {layout} needs one", reason="absent")
     return LAYOUTS[layout](_joined(outs, RESULTS_FILE), _joined(outs, RUNTIME_FILE), published)
 
 
@@ -39,10 +36,16 @@ def _joined(outs: Sequence[str], file: str) -> list[Row]:
     rows: list[Row] = []
     for out in outs:
         taken = {tuple(row[name] for name in IDENTITY) for row in rows}
-        for row in read_rows(Path(out), file):
+        for row in _rows_of(out, file):
             same = tuple(row[name] for name in IDENTITY) in taken
             rows.append({**row, "predictor": f"{row['predictor']} ({Path(out).absolute().name})"} if same else row)
     return rows
+
+
+def _rows_of(out: str, file: str) -> list[Row]:
+    if is_bench(out):
+        return read_rows(Path(out), file)
+    return timed_of_run(out) if file == RUNTIME_FILE else rows_of_run(out)
 
 
 def bench_bytes(outs: Sequence[str], layout: Layout, format: str, *, published: bool = False) -> bytes:

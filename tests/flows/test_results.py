@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -7,7 +8,9 @@ import pytest
 from flows.results import mean_row, video_rows
 from flows.table_formats import to_markdown
 from storage import settled_videos
+from storage.catalog import read_record
 from storage.tables import append
+from tests.flows.finished import finished_run, nvds
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -62,3 +65,31 @@ def test_rows_of_different_flows_show_theirs(tmp_path):
     both = to_markdown([row, {**row, "video_id": "v-2", "flow": "gmflow"}])
     assert "| flow |" in both
     assert "| gmflow |" in both
+
+
+def test_a_run_has_the_layouts_of_benchmarks():
+    run = finished_run()
+    [section] = json.loads(nvds("table", run.out, "--layout", "nvds", "--format", "json").stdout)["sections"]
+    record = read_record(str(run.out / "videos" / run.video_id))
+    found = {row["method"]: row["opw"]["mean"] for row in section["rows"] if row["opw"]["mean"] is not None}
+    assert found == {name: pytest.approx(scores["mean"]) for name, scores in record["opw"].items()}
+    assert section["facts"]["resolution"] == "64x64"
+    assert "nvds-tiny:" in section["facts"]["weights"]
+    [section] = json.loads(nvds("table", run.out, "--layout", "failures", "--format", "json").stdout)["sections"]
+    assert [row["video"] for row in section["rows"]] == [
+        row["video_id"] for row in video_rows(str(run.out)) if row["reason"]
+    ]
+    [section] = json.loads(nvds("table", run.out, "--layout", "runtime", "--format", "json").stdout)["sections"]
+    times = {row["method"]: row["ms_per_frame"] for row in section["rows"]}
+    assert times["mix"] > times["initial"] > 0
+
+
+def test_a_run_is_printed_as_latex_and_html_too():
+    run = finished_run()
+    assert run.video_id.replace("_", "\\_") in nvds("table", run.out, "--format", "latex").stdout
+    assert f"<td>{run.video_id}</td>" in nvds("table", run.out, "--format", "html").stdout
+    both = nvds("table", run.out, run.out, "--format", "csv").stdout.splitlines()
+    assert len(both) == 1 + 2 * len(video_rows(str(run.out)))
+    result = nvds("table", run.out, "--published")
+    assert result.exit_code == 2
+    assert "nvds bench" in result.stderr
