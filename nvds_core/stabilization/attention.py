@@ -85,9 +85,15 @@ class FocalAttention(nn.Module):
             parts.append(table[:, self.get_buffer(f"relative_position_index_clips_{i}")])
         return torch.cat(parts, dim=2)
 
-    def keys_values(self, tokens: Tensor) -> Tensor:
-        """Keys and values of tokens [n, m, dim] -> [n, m, 2*dim]; no queries, which nobody would use."""
-        return F.linear(tokens, self.qkv.weight[self.dim :], self.qkv.bias[self.dim :])
+    def keys_values(self, tokens: Tensor, factor: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        """Keys and values of tokens [n, m, dim], or of ``factor * tokens + shift``, as [n, m, 2*dim].
+
+        No queries, which nobody would use.
+        """
+        weight, bias = self.qkv.weight[self.dim :], self.qkv.bias[self.dim :]
+        if factor is not None and shift is not None:
+            weight, bias = factor * weight, torch.addcmul(bias, shift, weight.sum(1))
+        return F.linear(tokens, weight, bias)
 
     def forward(self, own: OwnTokens, references: Sequence[Tensor], grid: WindowGrid) -> Tensor:
         """Attend from every target token.
@@ -170,6 +176,9 @@ class FocalBlock(nn.Module):
             x = F.interpolate(x.permute(0, 3, 1, 2), (spec.scale * nh, spec.scale * nw), mode="bilinear")
             x = x.permute(0, 2, 3, 1)
         pool = self.pool_layers_clips[role]
+        if spec.pool == 1:  # a factor and a shift of every token, which the keys' own weights can take along
+            assert isinstance(pool, nn.Linear)
+            return self.attn.keys_values(x.flatten(1, 2), pool.weight[0, 0], pool.bias)
         side_h, side_w = spec.stride * nh, spec.stride * nw
         x = x.reshape(n, side_h, spec.pool, side_w, spec.pool, dim).transpose(2, 3)
         x = pool_tokens(x.reshape(n, side_h * side_w, spec.pool**2, dim), pool)
@@ -179,7 +188,7 @@ class FocalBlock(nn.Module):
         """Queries, keys and values of a target in windows [n, windows, 49, dim]."""
         x = self.norm1(target)
         if grid.padding is not None:
-            x = x.masked_fill(grid.padding, 0.0)
+            x.masked_fill_(grid.padding, 0.0)
         q, keys_values = self.attn.qkv(x).split([self.attn.dim, 2 * self.attn.dim], dim=3)
         pooled = self.attn.keys_values(pool_tokens(x, self.pool_layers[0]))
         return OwnTokens(q, torch.cat([keys_values.flatten(1, 2), pooled], dim=1))
@@ -196,6 +205,4 @@ class FocalBlock(nn.Module):
 def pool_tokens(x: Tensor, pool: nn.Module) -> Tensor:
     """One token per group by a linear layer over the group's tokens, [n, m, group, dim] -> [n, m, dim]."""
     assert isinstance(pool, nn.Linear)
-    if pool.in_features == 1:
-        return torch.addcmul(pool.bias, x[:, :, 0], pool.weight[0])
     return (pool.weight @ x)[:, :, 0] + pool.bias
