@@ -27,7 +27,8 @@ class Paper:
     def line(self) -> Line:
         """As a row of a table."""
         named = {"predictor": Cell(self.method), "method": Cell(self.variant)}
-        return Line(named | {name: Cell(value) for name, value in self.values.items()}, self.source)
+        values = {name: Cell(float(value) if isinstance(value, int) else value) for name, value in self.values.items()}
+        return Line(named | values, self.source)
 
 
 def papers_rows(layout: str) -> tuple[list[Paper], list[str]]:
