@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
+
 from flows.choosing import choose
 from flows.config import RunConfig
 from flows.planning import Plan, plan_run
-from nvds_core.types import ConfigError
+from flows.server import prefect_server
 from storage.locations import exists, join
 from tasks.sources import find_sources
 from tasks.workspace import STORE_FILE, Workspace, make_workspace, new_run_id
+
+log = logging.getLogger("nvds")
 
 
 @dataclass(frozen=True)
@@ -77,29 +82,21 @@ def execute(job: Job) -> dict[str, Any]:
         return run_plan(job.plan, job.workspace, job.config)
     from prefect import flow
 
-    _reach_prefect()
+    summary: dict[str, Any] = {}
 
     # A flow without parameters: Prefect stores parameters, and a plan of thousands of videos is none of its business.
-    def process_dataset() -> dict[str, Any]:
-        return shown_summary(run_plan(job.plan, job.workspace, job.config))
+    def process_dataset() -> None:
+        summary.update(run_plan(job.plan, job.workspace, job.config))
+        shown_summary(summary)
 
-    return flow(name="process-dataset", flow_run_name=f"run {job.workspace.run_id}")(process_dataset)()
-
-
-def _reach_prefect() -> None:
-    """Start the embedded server, or greet the one at PREFECT_API_URL."""
-    from prefect.client.orchestration import get_client
-
-    try:
-        with get_client(sync_client=True) as client:
-            problem = client.api_healthcheck()
-    except RuntimeError as error:
-        problem = error
-    if problem is not None:
-        raise ConfigError(
-            f"Prefect's server cannot be reached ({problem}); check PREFECT_API_URL, or unset it for the built-in one",
-            reason="prefect",
-        ) from problem
+    with prefect_server():
+        try:
+            flow(name="process-dataset", flow_run_name=f"run {job.workspace.run_id}")(process_dataset)()
+        except httpx.HTTPError as error:
+            if not summary:
+                raise
+            log.warning("the work is done, but Prefect's server could not be told: %s", error)
+    return summary
 
 
 def _chosen(inputs: Sequence[str], limit: int | None) -> list[str]:

@@ -134,7 +134,7 @@ def test_a_second_run_computes_nothing_says_so_and_starts_no_server(finished, mo
     def started() -> None:
         raise AssertionError("Prefect was started without work")
 
-    monkeypatch.setattr("flows.launch._reach_prefect", started)
+    monkeypatch.setattr("flows.launch.prefect_server", started)
     result = nvds("run", finished.clip, *options(finished.out), "--json")
     assert result.exit_code == 0
     assert "nothing to do: all 1 videos are done" in result.stderr

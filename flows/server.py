@@ -1,0 +1,115 @@
+"""Prefect's server for one run: the one that the settings name, or an own one that ends with this process.
+
+Prefect would start such a server by itself, but it outlives a killed run (kill -9, memory) and keeps its port and its
+memory for ever. Ours reads from a pipe that only the run holds open: whatever ends the run ends the pipe, and with it
+the server.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from flows.server_process import LOOPBACK, STOP_S
+from nvds_core.types import ConfigError
+
+LOOK_S = 0.1
+PROGRAM = Path(__file__).with_name("server_process.py")
+# How Prefect tells a server that it belongs to one program: no UI, no settings of a permanent one.
+EPHEMERAL = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+
+
+@contextmanager
+def prefect_server() -> Iterator[None]:
+    """Have Prefect's API while the block runs.
+
+    Raises:
+        ConfigError: reason ``prefect``: the server that PREFECT_API_URL names does not answer, or none can be started.
+    """
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    if PREFECT_API_URL.value():
+        _greet()
+        yield
+        return
+    process = _start()
+    try:
+        url = f"http://{LOOPBACK}:{_port_of(process)}/api"
+        _wait_for(process, url)
+        with temporary_settings({PREFECT_API_URL: url}):
+            yield
+    finally:
+        _stop(process)
+
+
+def _greet() -> None:
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        problem = client.api_healthcheck()
+    if problem is not None:
+        raise ConfigError(
+            f"Prefect's server cannot be reached ({problem}); check PREFECT_API_URL, or unset it for the built-in one",
+            reason="prefect",
+        ) from problem
+
+
+def _start() -> subprocess.Popen[bytes]:
+    from prefect.settings import get_current_settings
+
+    settings = get_current_settings().to_environment_variables(exclude_unset=True)
+    # -P: the folder of the program holds modules of ours. A session of its own: Ctrl-C is for the run, which then still
+    # tells the server how it ended.
+    return subprocess.Popen(
+        [sys.executable, "-P", str(PROGRAM)],
+        env={**os.environ, **EPHEMERAL, **settings},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def _port_of(process: subprocess.Popen[bytes]) -> int:
+    assert process.stdout is not None
+    said = process.stdout.readline().decode().strip()
+    if not said:
+        raise ConfigError("Prefect's built-in server did not start; what it said is above", reason="prefect")
+    return int(said)
+
+
+def _wait_for(process: subprocess.Popen[bytes], url: str) -> None:
+    from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS
+
+    patience: int = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
+    deadline = time.monotonic() + patience
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            if httpx.get(f"{url}/health").status_code == httpx.codes.OK:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(LOOK_S)
+    how = "ended" if process.poll() is not None else f"does not answer after {patience} s"
+    raise ConfigError(
+        f"Prefect's built-in server {how}; PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS gives it more time",
+        reason="prefect",
+    )
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        assert pipe is not None
+        pipe.close()
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
