@@ -10,7 +10,7 @@ from typing import Any
 from flows.config import RunConfig
 from flows.failures import explain
 from flows.lanes import beside, lane
-from flows.ledger import Outcome
+from flows.ledger import Outcome, peak_rss_mb
 from flows.planning import VideoRefs, refs_of
 from flows.tto import STEPS as TTO_STEPS
 from flows.tto import optimize
@@ -58,6 +58,7 @@ def process_video(workspace: Workspace, video: VideoRef, config: RunConfig) -> O
         seconds=time.perf_counter() - started,
         record=record,
         steps=steps.results,
+        peak_rss_mb=peak_rss_mb(),
         **failure,
     )
 
@@ -65,7 +66,7 @@ def process_video(workspace: Workspace, video: VideoRef, config: RunConfig) -> O
 def _take_all(steps: _Steps, workspace: Workspace, video: VideoRef, refs: VideoRefs, config: RunConfig) -> None:
     """All steps of one video. Flow runs beside the networks; neighbouring videos use the other lanes meanwhile."""
     model, limits = predictor(config.predictor.name), config.limits
-    described = {"config": config.to_dict()}
+    described = {"config": {name: branch for name, branch in config.to_dict().items() if name != "workers"}}
 
     def flow() -> None:
         if refs.flow is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -84,6 +85,8 @@ def rerun(
         list[str] | None,
         typer.Option(help="failed, stale, a reason, or a video (id, beginning of it, name). Can be given repeatedly."),
     ] = None,
+    workers: options.Workers = None,
+    scheduler: options.Scheduler = None,
     dry_run: options.DryRun = False,
     as_json: options.AsJson = False,
     run_id: options.RunId = None,
@@ -94,6 +97,9 @@ def rerun(
 
         last = the_last_run(out)
         inputs, settings = last.inputs, last.config
+        if workers is not None or scheduler is not None:
+            staff = replace(settings.workers, count=workers or 0, scheduler=scheduler)
+            settings = replace(settings, workers=staff)
     commands_run.start(
         lambda: settings, inputs, out, limit=None, only=only or (), run_id=run_id, dry_run=dry_run, as_json=as_json
     )

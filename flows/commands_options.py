@@ -32,3 +32,10 @@ Frames = Annotated[int | None, typer.Option(min=1, help="Take only the first N f
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, compute nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="End standard output with one JSON line.")]
 RunId = Annotated[str | None, typer.Option(help="Name of this run in OUT/runs. [default: time]")]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=0, help="Worker processes on this machine, one per GPU; 0: this process works. [default: 0]"),
+]
+Scheduler = Annotated[
+    str | None, typer.Option(metavar="tcp://HOST:PORT", help="Have the workers of a running Dask cluster do the work.")
+]

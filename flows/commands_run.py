@@ -24,6 +24,8 @@ EPILOG = """Examples:
 
   nvds run videos/ --out out --predictor folder:depth/   # your own maps
 
+  nvds run videos/ --out out --workers 8    # a process per GPU
+
   nvds run videos/ --out out --dry-run      # what there is to do
 
   nvds run videos/ --out out --json | tail -n 1
@@ -49,6 +51,8 @@ def run(
     config: options.ConfigFile = None,
     keep: Annotated[str | None, typer.Option(help="results, or all intermediates too. [default: results]")] = None,
     encoding: options.Encoding = None,
+    workers: options.Workers = None,
+    scheduler: options.Scheduler = None,
     limit: options.Limit = None,
     frames: options.Frames = None,
     dry_run: options.DryRun = False,
@@ -68,6 +72,8 @@ def run(
         "limits.max_memory": max_memory,
         "frames.limit": frames,
         "publish.encoding": encoding,
+        "workers.count": workers,
+        "workers.scheduler": scheduler,
         "keep": keep,
     }
 

@@ -55,6 +55,8 @@ def tto(
     config: options.ConfigFile = None,
     keep: Annotated[str | None, typer.Option(help="all intermediates, or results only. [default: all]")] = None,
     encoding: options.Encoding = None,
+    workers: options.Workers = None,
+    scheduler: options.Scheduler = None,
     limit: options.Limit = None,
     frames: options.Frames = None,
     dry_run: options.DryRun = False,
@@ -73,6 +75,8 @@ def tto(
         "flow.name": flow,
         "frames.limit": frames,
         "publish.encoding": encoding,
+        "workers.count": workers,
+        "workers.scheduler": scheduler,
         "keep": keep or (None if config else "all"),
     }
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
+from flows.cluster import WorkersConfig
 from flows.tto import TtoConfig
 from nvds_core.types import ConfigError
 from storage import canonical_json
@@ -34,8 +35,9 @@ class RunConfig:
     """What is done to every video, one branch per step.
 
     ``keep`` says what stays beside the results: nothing, or the intermediates, which make a second run with other
-    settings of a late step cheap. ``limits`` bounds what the machine gives and changes no result. With ``tto`` the
-    predictor is first optimised on each video, and what is stabilised is the optimised disparity.
+    settings of a late step cheap. ``limits`` bounds what the machine gives and ``workers`` says who does the work;
+    neither changes a result. With ``tto`` the predictor is first optimised on each video, and what is stabilised is the
+    optimised disparity.
     """
 
     frames: FramesConfig = field(default_factory=FramesConfig)
@@ -46,6 +48,7 @@ class RunConfig:
     publish: PublishConfig = field(default_factory=PublishConfig)
     keep: Keep = "results"
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
     tto: TtoConfig | None = None
 
     def to_dict(self) -> dict[str, Any]:

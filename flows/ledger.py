@@ -29,7 +29,10 @@ log = logging.getLogger("nvds")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one video in one run; ``reason``, ``step`` and ``message`` name the first failure."""
+    """What became of one video in one run; ``reason``, ``step`` and ``message`` name the first failure.
+
+    ``peak_rss_mb`` is the largest memory so far of the process that worked on it.
+    """
 
     video: VideoRef
     status: Literal["done", "failed"]
@@ -41,6 +44,7 @@ class Outcome:
     seconds: float = 0.0
     record: Mapping[str, Any] | None = None
     steps: tuple[tuple[str, StepResult], ...] = ()
+    peak_rss_mb: float | None = None
 
     @property
     def opw(self) -> dict[str, float]:
@@ -148,6 +152,11 @@ class Ledger:
             log.warning("the parts of the tables were not merged: %s", failure)
 
 
+def peak_rss_mb() -> float:
+    """The largest memory of this process so far, in megabytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT / MEGABYTE
+
+
 def _done_rows(out: str) -> dict[str, str]:
     """The key of each video that the outcomes call done."""
     try:
@@ -175,7 +184,7 @@ def _outcome_row(outcome: Outcome, now: datetime) -> dict[str, Any]:
         "height": record.get("height"),
         "cached": outcome.cached,
         "seconds": outcome.seconds,
-        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT / MEGABYTE,
+        "peak_rss_mb": outcome.peak_rss_mb,
         "finished_at": now,
     }
 

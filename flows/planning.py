@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,8 @@ def plan_run(inputs: Sequence[str], workspace: Workspace, config: RunConfig) -> 
         WeightsError: weights that are missing or damaged.
         StorageError: the output cannot be reached.
     """
-    digests = _load_models(config)
+    with workers.on_cpu() if config.workers.wanted else nullcontext():
+        digests = _load_models(config)
     inputs = [inputs] if isinstance(inputs, str) else inputs
     memo = DigestMemo(Path(workspace.work) / "digests.json")
     videos: dict[str, VideoRef] = {}

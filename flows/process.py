@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any
 
 from flows.chain import process_video
 from flows.claims import Claims
 from flows.cleaning import tidy
 from flows.config import RunConfig, build
+from flows.crew import Crew, open_crew, work_with
 from flows.discreet import discreet_flow
 from flows.lanes import side_by_side
 from flows.ledger import Ledger, Outcome, summarize
-from flows.manifest import make_manifest
+from flows.manifest import Manifest, make_manifest
 from flows.planning import Plan, plan_run
 from flows.reporting import Reporter, current_reporter, shown_summary
 from flows.runs import begin_run, end_run
@@ -52,18 +53,22 @@ def run_plan(plan: Plan, workspace: Workspace, config: RunConfig) -> dict[str, A
             the next run.
     """
     tidy(workspace)
-    begin_run(plan, workspace, config, devices=1)
     manifest = make_manifest(plan, config.frames.limit)
-    manifest.write(workspace)
     _log_networks(plan, config)
     reporter = current_reporter()
-    with Claims(workspace) as claims, Ledger(workspace) as ledger:
+    with _crew(workspace, config, manifest) as crew, Claims(workspace) as claims, Ledger(workspace) as ledger:
+        begin_run(plan, workspace, config, devices=crew.size if crew else 1)
+        manifest.write(workspace)
         collector = _Collector(ledger, reporter)
         reporter.start(plan)
         try:
             for outcome in _settled(plan):
                 collector.video(outcome)
-            with closing(_work_off(manifest.ordered, workspace, config, claims)) as outcomes:
+            if crew is None:
+                work = _work_off(manifest.ordered, workspace, config, claims)
+            else:
+                work = work_with(crew, manifest, config, claims)
+            with closing(work) as outcomes:
                 for outcome in outcomes:
                     collector.video(outcome)
         finally:
@@ -73,10 +78,15 @@ def run_plan(plan: Plan, workspace: Workspace, config: RunConfig) -> dict[str, A
     return summary
 
 
+def _crew(workspace: Workspace, config: RunConfig, manifest: Manifest) -> AbstractContextManager[Crew | None]:
+    """Workers, if they are wanted and there is something to do."""
+    return open_crew(workspace, config) if config.workers.wanted and manifest.shards else nullcontext()
+
+
 def _work_off(
     pending: Sequence[VideoRef], workspace: Workspace, config: RunConfig, claims: Claims
 ) -> Generator[Outcome]:
-    """Outcomes of all videos; those that another run holds are looked at again when it has let go."""
+    """Outcomes of all videos, worked on in this process; what another run holds is looked at again when it is free."""
 
     def work(video: VideoRef) -> Outcome | None:
         taken = claims.take(video)

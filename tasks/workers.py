@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
+import cv2
 import torch
 
 from nvds_core.checkpoints import state_digest
@@ -21,9 +24,28 @@ BYTES_PER_PIXEL = 4096
 _LOADING = threading.RLock()
 
 
+_DEVICE_ALLOWED = threading.Event()
+_DEVICE_ALLOWED.set()
+
+
+@contextmanager
+def on_cpu() -> Iterator[None]:
+    """Load models to the CPU meanwhile: this process only plans, and the accelerators are for its workers."""
+    _DEVICE_ALLOWED.clear()
+    try:
+        yield
+    finally:
+        _DEVICE_ALLOWED.set()
+
+
+def share_cores() -> None:
+    """Have OpenCV take as many threads as torch may, in a process that has others beside it."""
+    cv2.setNumThreads(torch.get_num_threads())
+
+
 def device() -> torch.device:
     """The accelerator of this process if there is one, else the CPU."""
-    if torch.cuda.is_available():
+    if _DEVICE_ALLOWED.is_set() and torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("cpu")
 

@@ -39,6 +39,7 @@ def test_whatever_a_step_raises_becomes_a_failed_outcome(tmp_path, monkeypatch, 
     outcome = process_video(make_workspace(str(tmp_path / "out")), video, RunConfig())
     assert (outcome.status, outcome.step, outcome.reason) == ("failed", step, reason)
     assert "\n" not in describe(outcome)
+    assert outcome.peak_rss_mb > 10
 
 
 def test_of_two_steps_that_fail_side_by_side_the_first_in_the_order_of_the_pipeline_is_named(tmp_path, monkeypatch):

@@ -35,7 +35,14 @@ def video(name: str = "v", uri: str = "/in/v.mp4") -> VideoRef:
 def done(name: str = "v", *, key: str = "k1", cached: bool = False) -> Outcome:
     step = StepResult(ArtifactRef("frames", "0" * 40), False, 0.5, 5)
     return Outcome(
-        video(name), "done", cached, key=key, seconds=1.5, record=RECORD, steps=() if cached else (("frames", step),)
+        video(name),
+        "done",
+        cached,
+        key=key,
+        seconds=1.5,
+        record=RECORD,
+        steps=() if cached else (("frames", step),),
+        peak_rss_mb=7.0,
     )
 
 
@@ -57,7 +64,7 @@ def test_an_outcome_becomes_rows_of_all_tables(tmp_path):
     bad, good = latest(workspace.out, "outcomes")
     assert (bad["status"], bad["reason"], bad["step"], bad["message"]) == ("failed", "truncated", "frames", "cut off")
     assert (good["status"], good["key"], good["frames"], good["seconds"]) == ("done", "k1", 5, 1.5)
-    assert good["peak_rss_mb"] > 10
+    assert good["peak_rss_mb"] == 7.0
     (catalog,) = latest(workspace.out, "catalog")
     assert (catalog["scenes"], catalog["bytes"], catalog["width"]) == (2, 7, 192)
     initial, mix = latest(workspace.out, "scores")
