@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows import manifest
-from flows.runs import last_run
+from flows.runs import MANIFEST, last_run
 from storage import StorageError
 from storage.errors import redact
 from storage.leases import open_claims, sweep_claims
@@ -55,7 +54,7 @@ def clean(out: str) -> dict[str, Any]:
     if not held_by:
         freed += _leftovers(workspace, older_than_s=0.0) + _intermediates(Path(workspace.work))
         last = last_run(workspace.out)
-        freed += [Freed(part, 0) for part in drop_runs(workspace.out, manifest.TABLE, keep=last.run_id if last else "")]
+        freed += [Freed(part, 0) for part in drop_runs(workspace.out, MANIFEST, keep=last.run_id if last else "")]
     return {
         "items": [{"place": redact(item.place), "bytes": item.bytes} for item in freed],
         "freed_bytes": sum(item.bytes for item in freed),

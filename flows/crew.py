@@ -22,7 +22,8 @@ from flows.cluster import WorkersConfig, cluster_address, visible_gpus
 from flows.config import RunConfig
 from flows.failures import explain
 from flows.ledger import Outcome
-from flows.manifest import UNTOLD_FRAMES, Manifest
+from flows.manifest import Manifest
+from flows.runs import UNTOLD_FRAMES
 from flows.shards import BEGAN, ENDED, TIMED_OUT, process_shard, topic_of
 from storage import ShardSpec, VideoRef
 from tasks.memory import USABLE, free_memory

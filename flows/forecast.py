@@ -6,11 +6,11 @@ from collections import Counter
 from datetime import timedelta
 from typing import Any
 
-from flows import manifest
 from flows.choosing import failures
 from flows.config import RunConfig
 from flows.manifest import make_manifest
 from flows.planning import Plan
+from flows.runs import TO_DO
 from flows.status import frames_of, measured_rate
 from storage.errors import redact
 from tasks.workspace import public_text
@@ -27,7 +27,7 @@ def forecast(plan: Plan, out: str, config: RunConfig) -> dict[str, Any]:
     pending = {video.video_id for video in plan.pending}
     failed = Counter(reason for name, reason in failures(plan, out).items() if name in pending)
     rate = measured_rate(out)
-    frames = frames_of([row for row in made.rows if row["state"] in manifest.TO_DO])
+    frames = frames_of([row for row in made.rows if row["state"] in TO_DO])
     return {
         "videos": len(plan.videos) + len(plan.unreadable),
         "done": len(plan.done),

@@ -8,18 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from flows.planning import Plan
+from flows.runs import MANIFEST, UNTOLD_FRAMES
 from storage import ShardSpec, VideoRef, plan_shards
 from storage.locations import is_local, local_path
 from storage.tables import append
 from tasks.sources import measure
 from tasks.workspace import Workspace, public_text
 
-TABLE, PART = "manifest", "plan"
-TO_DO = ("pending", "stale")
+PART = "plan"
 # A shard is what a worker is given in one go: large enough that handing it over costs nothing beside the work, small
 # enough that a worker's death costs little. Few videos are dealt one by one, so that all workers have some.
 SHARD_VIDEOS, FEW = 16, 16
-UNTOLD_FRAMES = 300  # where a container claims no length
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Manifest:
 
     def write(self, workspace: Workspace) -> None:
         """Add the rows to the tables of the output."""
-        append(workspace.out, TABLE, self.rows, run_id=workspace.run_id, part=PART)
+        append(workspace.out, MANIFEST, self.rows, run_id=workspace.run_id, part=PART)
 
 
 def make_manifest(plan: Plan, frames_limit: int | None) -> Manifest:

@@ -6,18 +6,19 @@ import contextlib
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
+from storage.errors import StorageError, redact
+from storage.files import read_bytes, read_json, write_bytes_atomic, write_json_atomic
+from storage.urls import filesystem, join
 
-from flows.config import RunConfig, build
-from flows.planning import Plan
-from nvds_core.types import ConfigError
-from storage import StorageError
-from storage.errors import redact
-from storage.locations import filesystem, join, read_bytes, read_json, write_bytes_atomic, write_json_atomic
-from tasks.workspace import Workspace
+if TYPE_CHECKING:  # torch comes with these, and "nvds status" must be quick
+    from flows.config import RunConfig
+    from flows.planning import Plan
+    from tasks.workspace import Workspace
 
+MANIFEST, TO_DO = "manifest", ("pending", "stale")  # the table, and the states in it of what a run has to do
+UNTOLD_FRAMES = 300  # where a container claims no length
 CONFIG, ORDER, SUMMARY = "config.yaml", "order.json", "summary.json"
 
 
@@ -33,6 +34,10 @@ class PastRun:
     @property
     def config(self) -> RunConfig:
         """The settings it was started with."""
+        import yaml
+
+        from flows.config import RunConfig, build
+
         tree = yaml.safe_load(read_bytes(self._place(CONFIG)))
         return build(RunConfig, tree, redact(self._place(CONFIG)))
 
@@ -43,6 +48,8 @@ class PastRun:
         Raises:
             ConfigError: that is not known.
         """
+        from nvds_core.types import ConfigError
+
         order = self._order()
         if not order.get("inputs"):
             why = "held credentials, which are not stored" if order.get("secret") else "are not recorded"

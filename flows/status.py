@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from flows import manifest
 from flows.results import example
-from flows.runs import PastRun, last_run
+from flows.runs import MANIFEST, TO_DO, UNTOLD_FRAMES, PastRun, last_run
 from storage.errors import redact
 from storage.leases import open_claims
 from storage.settled import newest_outcomes
@@ -27,7 +26,7 @@ def status_of(out: str, now: datetime | None = None) -> dict[str, Any]:
     """
     rows = {row["video_id"]: row for row in newest_outcomes(out)}
     last = last_run(out)
-    planned = {row["video_id"]: row for row in read_run(out, manifest.TABLE, last.run_id)} if last else {}
+    planned = {row["video_id"]: row for row in read_run(out, MANIFEST, last.run_id)} if last else {}
     began = min((row["at"] for row in planned.values()), default=last.began if last else datetime.now(UTC))
     notes = [claim for claim in open_claims(out) if claim["alive"] is not False]
     running = {str(claim["note"]["video_id"]) for claim in notes if "video_id" in claim.get("note", {})}
@@ -76,13 +75,13 @@ def measured_rate(out: str) -> float | None:
 def frames_of(rows: Sequence[Row]) -> float:
     """Frames of planned videos; those of unknown length count as much as the others on average."""
     known = [row["frames"] for row in rows if row["frames"] is not None]
-    mean = sum(known) / len(known) if known else manifest.UNTOLD_FRAMES
+    mean = sum(known) / len(known) if known else UNTOLD_FRAMES
     return sum(known) + mean * (len(rows) - len(known))
 
 
 def _is_open(planned: Row, row: Row | None, began: datetime) -> bool:
     """Whether a video of the last run's plan still has to be worked on."""
-    if planned["state"] in manifest.TO_DO:
+    if planned["state"] in TO_DO:
         return row is None or row["finished_at"] < began
     return planned["state"] == "left" and row is None
 

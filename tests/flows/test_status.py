@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from storage.leases import Leases
 from storage.tables import append
 from tasks.workspace import make_workspace
 
+REPO = Path(__file__).resolve().parents[2]
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -122,3 +126,11 @@ def test_a_long_run_does_not_leave_thousands_of_parts_to_be_read(folder, monkeyp
             most = max(most, len(os.listdir(os.path.join(folder.out, "tables", "outcomes"))))
     assert most <= 6
     assert counts(folder.status(0))[:2] == (12, 12)
+
+
+def test_asking_for_the_status_loads_neither_torch_nor_prefect():
+    code = (
+        "import sys, flows.status; print([name for name in ('torch', 'prefect', 'cv2', 'av') if name in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, timeout=300)
+    assert run.stdout.strip() == "[]", run.stderr
