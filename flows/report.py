@@ -12,8 +12,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from flows.report_data import Overview, Row, flickering_first, read_overview
+from flows.report_html import script
 from flows.report_index import index_page
-from flows.report_media import Media, kept_media, make_media, script
+from flows.report_media import GONE, Media, kept_media, make_media
 from flows.report_video import video_page
 from nvds_core.types import ConfigError
 from storage import StorageError, is_local, join, local_path, read_bytes, read_record, write_json_atomic
@@ -53,9 +54,7 @@ def build_report(
     """
     overview = read_overview(out)
     _prepare(folder)
-    with ThreadPoolExecutor(READERS) as pool:
-        done = [str(row["video_id"]) for row in overview.done]
-        records = dict(zip(done, pool.map(lambda video: read_record(join(out, "videos", video)), done), strict=True))
+    records = _records(out, [str(row["video_id"]) for row in overview.done])
     media = dict(_media(out, folder, overview, records, players, tell))
     configs = _configs(out, overview)
     videos = folder / "videos"
@@ -72,6 +71,17 @@ def build_report(
     return Report(folder / "index.html", len(overview.rows), fresh, len(thumbs) - fresh, len(media) - len(thumbs))
 
 
+def _records(out: str, videos: list[str]) -> dict[str, Row | None]:
+    """The records without their scores of every pair, which would fill the memory in a run of thousands."""
+
+    def read(video: str) -> Row | None:
+        record = read_record(join(out, "videos", video))
+        return None if record is None else record | {"opw": None}
+
+    with ThreadPoolExecutor(READERS) as pool:
+        return dict(zip(videos, pool.map(read, videos), strict=True))
+
+
 def _group(out: str, row: Row, pages: Path) -> str | None:
     """The relative link from a page to the Zarr group of its video: it holds when both are moved together."""
     if not is_local(out):
@@ -81,7 +91,7 @@ def _group(out: str, row: Row, pages: Path) -> str | None:
 
 
 def _prepare(folder: Path) -> None:
-    """The folder with its assets, and without anything of an earlier version."""
+    """The folder with its marker and its assets."""
     if folder.exists() and not (folder / REPORT_FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} exists and is no report; give another folder with --to")
     for part in ("assets", "videos", "media"):
@@ -113,11 +123,11 @@ def _media(
         video = str(row["video_id"])
         record, place = records[video], folder / "media" / video
         if record is None:
-            yield video, Media((), "Its volume is not in the output folder; run 'nvds run' again.")
+            yield video, Media((), GONE)
         elif index >= count:
             yield video, kept_media(record, place) or Media((), "No player was asked for; leave out --players.")
         else:
-            shown = make_media(join(out, "videos", video), record, place)
+            shown = make_media(join(out, "videos", video), place, kept=kept_media(record, place))
             if shown.fresh:
                 tell(f"player {index + 1}/{count} {video}")
             yield video, shown

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from functools import cache
 from html import escape as _escape
 from importlib.resources import files
 from string import Template
+from typing import Any
 
 VOID = {"img"}  # elements without an end
 
@@ -45,6 +47,12 @@ def page(title: str, body: Html, scripts: Iterable[str], assets: str) -> str:
     """A whole page; scripts run in their order once it is read."""
     tags = [tag("script", defer="", src=source) for source in scripts]
     return filled("page.html", title=title, body=body, scripts=join(tags), assets=assets)
+
+
+def script(name: str, value: Any) -> str:
+    """A JSON value as a script that sets ``window[name]``: pages opened from a disk may load scripts, but no JSON."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    return f"window.{name}={text};\n"
 
 
 def number(value: float | int | None, digits: int = 4) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -17,10 +16,11 @@ from numpy.typing import NDArray
 
 from flows.exports import ExportSource
 from flows.preview import TITLES, ColourScale, colour_scale, longest_scene, source_frames
+from flows.report_html import script
 from nvds_core.types import ConfigError, CoreError
 from nvds_core.video import FOLDER_FPS, write_h264
 from nvds_core.viz import Picture, flickering_column
-from storage import StorageError, artifact_key, open_volume, publish_tree, read_json, write_json_atomic
+from storage import StorageError, artifact_key, open_volume, publish_tree, read_json, read_record, write_json_atomic
 from storage.errors import redact
 
 VERSION = 1
@@ -30,6 +30,7 @@ PANELS_PER_ROW = 2  # in the mp4: hardware decoders stop at 4096 pixels
 SLICE_FRAMES = 2000  # columns of a time slice at most
 COLUMN_FRAMES = 200  # frames the sliced column is chosen from
 THUMB_WIDTH = 80
+GONE = "No player: its volume is not in the output folder; run 'nvds run' again."
 KEYFRAMES, JPEG_QUALITY = 12, 90
 LEVEL_STEP = 2
 LEVELS = (5.0, 50.0, 95.0)  # percentiles of a frame: its level and its spread
@@ -59,16 +60,18 @@ def media_key(record: dict[str, Any]) -> str:
     return artifact_key("report-media", VERSION, record["key"], record["video_id"])
 
 
-def make_media(url: str, record: dict[str, Any], folder: Path) -> Media:
-    """Fill a video's media folder, unless it holds the media of this very volume already.
+def make_media(url: str, folder: Path, *, kept: Media | None) -> Media:
+    """Fill a video's media folder, unless it holds the media of this very volume already (`kept_media`).
 
     Without its source the video has no RGB panel, and gets it once the source is back. A volume that cannot be read
     gives no player but a note: one damaged volume must not cost the report.
     """
-    kept = kept_media(record, folder)
     if kept is not None and "rgb" in kept.panels:
         return kept
     try:
+        record = read_record(url)
+        if record is None:
+            return Media((), GONE)
         volume = open_volume(url)
         source = ExportSource(url, record, volume, volume.results[-1])
         if kept is not None and not _source_is_back(source):
@@ -228,12 +231,6 @@ def mosaic(panels: list[Picture]) -> Picture:
 def rounded(values: NDArray[np.floating[Any]]) -> list[float | None]:
     """Six significant digits, None for what is not finite: JSON has no NaN."""
     return [float(f"{value:.6g}") if np.isfinite(value) else None for value in values.tolist()]
-
-
-def script(name: str, value: Any) -> str:
-    """A JSON value as a script that sets ``window[name]``: pages opened from a disk may load scripts, but no JSON."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    return f"window.{name}={text};\n"
 
 
 def _fitted(picture: Picture, size: tuple[int, int]) -> Picture:
