@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.peak import peak_memory
 from nvds_core.video import CutDetector, open_video, write_h264
 
 LENGTHS = (100, 2000)
@@ -45,8 +45,7 @@ def decode(path: Path) -> dict[str, float]:
         for frame in reader:
             detector.push(frame.rgb)
     seconds = time.perf_counter() - start
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB on Linux
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    peak = peak_memory()
     cuts = len(detector.finish())
     return {
         "frames": reader.decoded,

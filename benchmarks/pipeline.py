@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.peak import peak_memory
 from benchmarks.pipelines import Clock, Floats, Networks, overlapped, published_order
 from nvds_core.flow.base import FlowEstimator, create_flow
 from nvds_core.models import create_model
@@ -39,7 +39,6 @@ FRAMES = {("tiny", "448x192"): 48, ("tiny", "896x384"): 16, ("published", "448x1
 QUICK_FRAMES, GPU_FRAMES = 4, 200
 TARGET_FPS, TARGET_SIZE = 52.0, "896x384"  # 2,237,320 frames of VDW in 12 hours on one GPU
 TARGET_RATIO: dict[str, float] = {"fp32": 2.0, "bf16": 4.0}
-RSS_UNIT = 1 if platform.system() == "Darwin" else 1024
 
 
 class RandomPredictor:
@@ -117,7 +116,7 @@ def measure(
     if cuda:
         torch.cuda.synchronize()
     wall = time.perf_counter() - started
-    peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
+    peak = torch.cuda.max_memory_allocated() if cuda else 1e6 * peak_memory()
     row = {
         "frames_per_s": frames / wall,
         "seconds_per_frame": wall / frames,

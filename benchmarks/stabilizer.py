@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.peak import peak_memory
 from benchmarks.stabilizer_opw import precision_opw
 from nvds_core.memory import keep_freed_memory
 from nvds_core.models import create_model
@@ -204,7 +204,7 @@ def official_float(model: NvdsNetwork, frames: Tensor) -> None:
         model(frames[list(window)][None]).float()
 
 
-def peak_memory(name: str, size: tuple[int, int]) -> dict[str, float]:
+def peaks_of_orders(name: str, size: tuple[int, int]) -> dict[str, float]:
     """Peak resident memory in MB of each order, in a process of its own; ``loaded`` is the model alone."""
     peaks = {}
     for order in ("loaded", "official", "streaming", "streaming bf16"):
@@ -224,8 +224,7 @@ def run_once(name: str, size: tuple[int, int], order: str) -> float:
         official(model, frames, 5)
     elif order.startswith("streaming"):
         Streaming(model, frames, precision="bf16" if order.endswith("bf16") else "fp32")
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB on Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    return peak_memory()
 
 
 def report(threads: int, s: dict[str, float]) -> None:
@@ -305,7 +304,7 @@ def main() -> None:
         if not args.no_variants:
             figures[f"variants_{threads}"] = seconds = measure_variants(model, (width, height), args.rounds)
             report_variants(threads, seconds)
-    figures["peak_mb"] = peaks = peak_memory(args.model, (width, height))
+    figures["peak_mb"] = peaks = peaks_of_orders(args.model, (width, height))
     print("\npeak memory: " + ", ".join(f"{name} {value:.0f} MB" for name, value in peaks.items()))
     if args.opw:
         figures["opw"] = precision_opw()

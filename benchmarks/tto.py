@@ -11,13 +11,11 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +23,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import tto_scene, tto_tuning
+from benchmarks.peak import peak_memory
 from nvds_core import tto
 from nvds_core.synthetic.still import ExactVideo, still_scene
 
@@ -32,7 +31,6 @@ MOTIONS = ("sideways", "diagonal", "forward")
 SIZE = (384, 288)
 FRAMES = 9
 LENGTHS = (60, 244)
-STATUS = Path("/proc/self/status")
 PARTS = ("exact", "poses", "references", "tuning", "memory")
 Row = dict[str, Any]
 
@@ -136,15 +134,6 @@ def stream_references(frames: int) -> Row:
     seconds = time.process_time() - start
     about = {"valid": min(share), "seconds": seconds, "imports_mb": imports, "peak_mb": peak_memory()}
     return {"frames": frames, "pairs": len(pairs), **about}
-
-
-def peak_memory() -> float:
-    """MB of this process so far. On Linux not from `getrusage`, which goes on from the peak of the parent process."""
-    if STATUS.is_file():
-        (line,) = (line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024 / 1e6
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, in KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 def show_exactness(rows: list[Row]) -> None:

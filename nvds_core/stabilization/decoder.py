@@ -67,11 +67,7 @@ class OutputHead(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled():
-            return self.adapt_conv(x)
-        # Under autocast too in full precision: bfloat16 would leave 8 bits of the disparity.
-        with torch.autocast(x.device.type, enabled=False):
-            return self.adapt_conv(x.to(next(self.parameters()).dtype))
+        return self.adapt_conv(x)
 
 
 class FrameFusion(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -93,7 +94,9 @@ class NvdsNetwork(nn.Module):
     def encode(self, frames: Tensor) -> Tensor:
         """Fused features of single frames: [n,4,h,w] (normalised RGB, disparity 0..1) -> [n, h/4, w/4, dim]."""
         check_frame_size(frames)
-        return self.Stabilizer.fuse(self.backbone(frames)).permute(0, 2, 3, 1)
+        maps = self.backbone(frames)
+        with self._full_precision(frames):
+            return self.Stabilizer.fuse([self._full(m) for m in maps]).permute(0, 2, 3, 1)
 
     def detail(self, fused: Tensor, rgb: Tensor) -> TargetDetail:
         """Per-target parts of the head from ``fused`` [n,h/4,w/4,dim] and normalised ``rgb`` [n,3,h,w]."""
@@ -141,11 +144,22 @@ class NvdsNetwork(nn.Module):
     def finish(self, attended: Tensor, detail: TargetDetail) -> Tensor:
         """The head: disparity before the last ReLU, [n,1,h,w], from the attended map [n, h/4, w/4, dim]."""
         head = self.Stabilizer
-        half_size, full_size = detail.half.shape[2:], detail.full.shape[2:]
-        x = head.ffm2(detail.coarse, attended.permute(0, 3, 1, 2), (half_size[0], half_size[1]))
-        x = head.ffm1(detail.half, x, (full_size[0], full_size[1]))
-        x = head.ffm0(detail.full, x, (full_size[0], full_size[1]))
-        return head.AO(x)
+        coarse, half, full, x = map(self._full, (detail.coarse, detail.half, detail.full, attended))
+        with self._full_precision(x):
+            x = head.ffm2(coarse, x.permute(0, 3, 1, 2), (half.shape[2], half.shape[3]))
+            x = head.ffm1(half, x, (full.shape[2], full.shape[3]))
+            x = head.ffm0(full, x, (full.shape[2], full.shape[3]))
+            return head.AO(x)
+
+    def _full_precision(self, like: Tensor) -> AbstractContextManager[object]:
+        """No autocast in inference: fusion and head decide how steady the result is, and are a small part of the work.
+
+        With them in bfloat16, OPW of a nearly still film rose by a sixth (`python -m benchmarks.stabilizer --opw`).
+        """
+        return nullcontext() if torch.is_grad_enabled() else torch.autocast(like.device.type, enabled=False)
+
+    def _full(self, x: Tensor) -> Tensor:
+        return x if torch.is_grad_enabled() else x.to(next(self.edge_conv.parameters()).dtype)
 
     def _blocks(self) -> list[FocalBlock]:
         return [block for block in self.Stabilizer.decoder_focal.blocks if isinstance(block, FocalBlock)]
