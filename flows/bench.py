@@ -64,7 +64,7 @@ class BenchConfig:
 
 
 def run_bench(config: BenchConfig, out: Path, say: Say = lambda text: None) -> list[Row]:
-    """Run and score what is missing; returns the rows of this benchmark, which are written as they come.
+    """Run and score what is missing; returns the rows of this benchmark, which are written after each set.
 
     Raises:
         ConfigError: sets or settings that cannot be used.
@@ -81,10 +81,12 @@ def run_bench(config: BenchConfig, out: Path, say: Say = lambda text: None) -> l
         say(f"predictor {predictor}: {len(videos)} videos")
         runs = _runs(config, out, predictor, videos)
         known = {_identity(row): row for row in read_rows(out, RESULTS_FILE)}
-        rows = [row for video in videos for row in _score(config, out, predictor, video, runs, known)]
-        _merge(out, RESULTS_FILE, rows)
+        for dataset in sets:
+            members = [video for video in videos if video.dataset is dataset]
+            rows = [row for video in members for row in _score(config, out, predictor, video, runs, known)]
+            _merge(out, RESULTS_FILE, rows)
+            made += rows
         _merge(out, RUNTIME_FILE, runtime_rows(config.scored, predictor, videos, runs, read_rows(out, RUNTIME_FILE)))
-        made += rows
     return made
 
 
