@@ -70,16 +70,23 @@ class Watch:
 
     def __init__(self) -> None:
         self.began = 0.0
+        self.times: list[float] = []
         self.memory_mb: list[float] = []
 
     def start(self, plan: object) -> None:
         self.began = time.perf_counter()
 
     def video(self, outcome: object) -> None:
+        self.times.append(time.perf_counter())
         self.memory_mb.append(psutil.Process().memory_info().rss / 1e6)
 
     def finish(self) -> None:
         return None
+
+    def steady_ms(self) -> float:
+        """Milliseconds per clip over the second half, when all workers have loaded their models."""
+        half = len(self.times) // 2
+        return 1e3 * (self.times[-1] - self.times[half]) / max(1, len(self.times) - 1 - half)
 
     def slope_kb(self, first: int) -> float:
         """Growth per video from the video of that number on, by least squares."""
@@ -139,6 +146,8 @@ def measure_overhead(folder: Path, options: argparse.Namespace) -> Figures:
         "plain_loop_s": loop,
         "overhead_ms_per_clip": 1e3 * (work - loop) / options.clips,
         "overhead_over_perfect_sharing_ms_per_clip": 1e3 * (work - loop / side_by_side) / options.clips,
+        "steady_ms_per_clip": watch.steady_ms(),
+        "plain_loop_ms_per_clip": 1e3 * loop / options.clips,
         "memory_slope_kb_per_clip": watch.slope_kb(min(200, options.clips // 5)),
         "memory_end_mb": watch.memory_mb[-1],
         "rerun_s": sum(again[name] for name in ("planning_s", "starting_s", "working_s")),

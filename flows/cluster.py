@@ -68,11 +68,20 @@ def cluster_address(config: WorkersConfig) -> Iterator[str]:
     # we count deaths ourselves, by video
     scheduler["options"] |= {"allowed_failures": 0}  # type: ignore[operator]
     workers = {number: {"cls": Nanny, "options": _worker(config, number)} for number in range(config.count)}
-    with (
-        dask.config.set(before_start),
-        SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL) as cluster,
-    ):
+    with quiet_dask(), dask.config.set(before_start), SpecCluster(workers=workers, scheduler=scheduler) as cluster:
         yield cluster.scheduler_address
+
+
+@contextmanager
+def quiet_dask() -> Iterator[None]:
+    """Nothing of Dask in the log: we say ourselves what a worker's death means."""
+    logger = logging.getLogger("distributed")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def visible_gpus() -> list[str]:

@@ -7,9 +7,11 @@ the server.
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +23,13 @@ from flows.server_process import LOOPBACK, STOP_S
 from nvds_core.types import ConfigError
 
 LOOK_S = 0.1
+RESTARTS = 5
 DRAIN_S = 30.0  # 5,000 events, of about 700 videos, took 20 s
 PROGRAM = Path(__file__).with_name("server_process.py")
 # How Prefect tells a server that it belongs to one program: no UI, no settings of a permanent one.
 EPHEMERAL = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+
+log = logging.getLogger("nvds")
 
 
 @contextmanager
@@ -40,17 +45,49 @@ def prefect_server() -> Iterator[None]:
         _greet()
         yield
         return
-    process = _start()
-    try:
-        url = f"http://{LOOPBACK}:{_port_of(process)}/api"
-        _wait_for(process, url)
-        with temporary_settings({PREFECT_API_URL: url}):
-            try:
-                yield
-            finally:
-                _send_the_rest()
-    finally:
-        _stop(process)
+    with _Server() as server, temporary_settings({PREFECT_API_URL: server.url}):
+        try:
+            yield
+        finally:
+            _send_the_rest()
+
+
+class _Server:
+    """A server process that is started anew, at its port and with its database, if somebody kills it."""
+
+    def __init__(self) -> None:
+        self._process = _start(0)
+        try:
+            self._port = _port_of(self._process)
+            _wait_for(self._process, self.url)
+        except BaseException:
+            _stop(self._process)
+            raise
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="server", daemon=True)
+
+    def __enter__(self) -> _Server:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        self._thread.join()
+        _stop(self._process)
+
+    @property
+    def url(self) -> str:
+        """Where its API is."""
+        return f"http://{LOOPBACK}:{self._port}/api"
+
+    def _keep(self) -> None:
+        for _ in range(RESTARTS):
+            while self._process.poll() is None:
+                if self._over.wait(LOOK_S):
+                    return
+            log.warning("Prefect's built-in server died; starting it anew")
+            _stop(self._process)
+            self._process = _start(self._port)
 
 
 def _greet() -> None:
@@ -65,14 +102,14 @@ def _greet() -> None:
         ) from problem
 
 
-def _start() -> subprocess.Popen[bytes]:
+def _start(port: int) -> subprocess.Popen[bytes]:
     from prefect.settings import get_current_settings
 
     settings = get_current_settings().to_environment_variables(exclude_unset=True)
     # -P: the folder of the program holds modules of ours. A session of its own: Ctrl-C is for the run, which then still
     # tells the server how it ended.
     return subprocess.Popen(
-        [sys.executable, "-P", str(PROGRAM)],
+        [sys.executable, "-P", str(PROGRAM), str(port)],
         env={**os.environ, **EPHEMERAL, **settings},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -24,12 +24,13 @@ def end_with_parent() -> None:
     os._exit(1)
 
 
-def serve() -> None:
-    """Serve Prefect's API at a free port of this machine."""
+def serve(port: int) -> None:
+    """Serve Prefect's API at a port of this machine, 0 for a free one."""
     import uvicorn
 
     listener = socket.socket()
-    listener.bind((LOOPBACK, 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((LOOPBACK, port))
     threading.Thread(target=end_with_parent, daemon=True).start()
     print(listener.getsockname()[1], flush=True)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the pipe was for the port alone
@@ -38,4 +39,4 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
-    serve()
+    serve(int(sys.argv[1]))

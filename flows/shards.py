@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import threading
@@ -46,6 +47,7 @@ def process_shard(
         limits_s: seconds that a video may take, by id; a video without an entry may take for ever.
     """
     tell = _teller(workspace.run_id)
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # Prefect would have it say everything
     workers.share_cores()
 
     def work(video: VideoRef) -> Outcome:

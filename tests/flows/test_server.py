@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -32,8 +33,15 @@ def gone(process: psutil.Process) -> bool:
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health").status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
 @pytest.mark.slow
-def test_a_killed_run_takes_its_server_along(tmp_path):
+def test_a_killed_server_is_started_anew_and_a_killed_run_takes_its_server_along(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
     environment["PYTHONPATH"] = str(REPO)
     with subprocess.Popen([sys.executable, "-c", CHILD], env=environment, cwd=tmp_path, stdout=subprocess.PIPE) as run:
@@ -43,6 +51,14 @@ def test_a_killed_run_takes_its_server_along(tmp_path):
         [server] = psutil.Process(run.pid).children(recursive=True)
         listening = [one.laddr.ip for one in server.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
         assert listening == ["127.0.0.1"], "nobody else can reach it"
+        server.send_signal(signal.SIGKILL)
+        deadline = time.monotonic() + PATIENCE_S
+        while not answers(url.strip()):
+            assert time.monotonic() < deadline, "the server does not come back"
+            time.sleep(0.1)
+        [anew] = psutil.Process(run.pid).children(recursive=True)
+        assert anew.pid != server.pid
+        server = anew
         run.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + PATIENCE_S
     while not gone(server):
