@@ -53,9 +53,11 @@ def test_a_killed_server_is_started_anew_and_a_killed_run_takes_its_server_along
         assert listening == ["127.0.0.1"], "nobody else can reach it"
         server.send_signal(signal.SIGKILL)
         deadline = time.monotonic() + PATIENCE_S
-        while not answers(url.strip()):
-            assert time.monotonic() < deadline, "the server does not come back"
+        while run.poll() is None and not answers(url.strip().rstrip("/")):
+            if time.monotonic() > deadline:
+                run.kill()
             time.sleep(0.1)
+        assert run.poll() is None, "the server does not come back"
         [anew] = psutil.Process(run.pid).children(recursive=True)
         assert anew.pid != server.pid
         server = anew
