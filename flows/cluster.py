@@ -63,7 +63,8 @@ def cluster_address(config: WorkersConfig) -> Iterator[str]:
 
     # Before numpy and torch are loaded, as these read it then; a GPU's process needs cores for decoding all the same.
     threads = {name: max(1, _cores() // config.count) for name in THREAD_VARIABLES}
-    before_start = {"distributed.nanny.pre-spawn-environ": _pre_spawn() | threads}
+    quiet = {"DASK_LOGGING__DISTRIBUTED": "critical"}
+    before_start = {"distributed.nanny.pre-spawn-environ": _pre_spawn() | threads | quiet}
     scheduler = {"cls": Scheduler, "options": {"host": LOOPBACK, "port": 0, "dashboard_address": f"{LOOPBACK}:0"}}
     # we count deaths ourselves, by video
     scheduler["options"] |= {"allowed_failures": 0}  # type: ignore[operator]
