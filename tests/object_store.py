@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
+from urllib.request import Request, urlopen
 
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
@@ -75,8 +76,16 @@ def running_store() -> Iterator[ObjectStore]:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
+        _forget_everything(store)
         yield store
+        store.share = 0.0
+        _forget_everything(store)
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def _forget_everything(store: ObjectStore) -> None:
+    """Buckets of moto belong to the process, not to the server."""
+    urlopen(Request(f"{store.endpoint}/moto-api/reset", method="POST")).close()
