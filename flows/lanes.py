@@ -85,7 +85,7 @@ def side_by_side(work: Callable[[T], R], items: Sequence[T], width: int) -> Iter
     """``work(item)`` of up to `width` items at a time, results in the order of `items`.
 
     An error of an item is raised when its turn comes. Then, and when the caller is interrupted or goes away, the other
-    items are broken off and waited for.
+    items are broken off and waited for; what has come to its end by then is given out before the error.
     """
     if width == 1 or len(items) == 1:
         yield from map(work, items)
@@ -100,8 +100,14 @@ def side_by_side(work: Callable[[T], R], items: Sequence[T], width: int) -> Iter
                     yield running.popleft().result()
             while running:
                 yield running.popleft().result()
+        except GeneratorExit:
+            lanes.break_off()
+            raise
         except BaseException:
             lanes.break_off()
+            for future in running:
+                if future.exception() is None:
+                    yield future.result()
             raise
 
 

@@ -94,6 +94,27 @@ def test_an_error_is_raised_in_its_turn_and_the_others_are_broken_off():
     assert set(broken) <= {2, 3}, "those that had not begun never do"
 
 
+def test_what_has_ended_is_given_out_before_the_error():
+    ended = threading.Event()
+
+    def work(number: int) -> int:
+        if number == 0:
+            assert ended.wait(PATIENCE_S)
+            raise KeyboardInterrupt
+        ended.set()
+        return number
+
+    found = []
+
+    def run() -> None:
+        for number in side_by_side(work, range(2), 2):
+            found.append(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert found == [1]
+
+
 def test_who_waits_for_a_lane_does_not_outlive_an_interruption():
     entered = []
 
