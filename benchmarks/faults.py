@@ -19,18 +19,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from storage import open_volume
 from storage.tables import latest
+from tests.flows.helpers import digests, leftovers
 
 VICTIMS = ("main", "worker", "server")
 CLIPS, FRAMES, SIZE, FPS = 4, 12, (96, 64), 12
-HALF_WRITTEN = (".tmp-", ".old-", ".new-")
 PATIENCE_S = 30.0  # for processes to notice that the run they belong to is gone
 
 
@@ -80,7 +79,7 @@ def disturbed(inputs: Path, out: Path, victim: str, after_s: float) -> tuple[str
     return hit or "run was over", list(family.values())
 
 
-def _named(victim: str, processes: Iterator[psutil.Process] | Any) -> Iterator[psutil.Process]:
+def _named(victim: str, processes: Iterable[psutil.Process]) -> Iterator[psutil.Process]:
     for process in processes:
         try:
             line = " ".join(process.cmdline())
@@ -88,12 +87,6 @@ def _named(victim: str, processes: Iterator[psutil.Process] | Any) -> Iterator[p
             continue
         if ("server_process" in line) if victim == "server" else ("spawn_main" in line):
             yield process
-
-
-def digests(out: Path) -> dict[str, str]:
-    """Digest of the decoded values of every result of every video."""
-    volumes = {folder.name: open_volume(folder) for folder in sorted((out / "videos").iterdir())}
-    return {f"{name}/{result}": volume.digest(result) for name, volume in volumes.items() for result in volume.results}
 
 
 def problems(out: Path, expected: dict[str, str], family: list[psutil.Process]) -> list[str]:
@@ -104,7 +97,7 @@ def problems(out: Path, expected: dict[str, str], family: list[psutil.Process]) 
     rows = {row["video_id"]: row["reason"] for row in latest(str(out), "outcomes") if row["status"] != "done"}
     if list(rows.values()) != ["not_a_video"]:
         found.append(f"failures {sorted(rows.values())}")
-    found += [f"left {path.name}" for path in out.rglob("*") if path.name.startswith(HALF_WRITTEN)]
+    found += [f"left {name}" for name in leftovers(out)]
     deadline = time.monotonic() + PATIENCE_S
     while (alive := [one for one in family if _alive(one)]) and time.monotonic() < deadline:
         time.sleep(0.2)

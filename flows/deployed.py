@@ -11,19 +11,19 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact
 
-from flows.choosing import FAILED, choose
+from flows.choosing import FAILED
 from flows.config import RunConfig, build
 from flows.discreet import discreet_flow
-from flows.planning import plan_run
+from flows.launch import Job, prepare
 from flows.process import run_plan
 from flows.reporting import shown_summary
 from flows.results import video_rows
 from flows.runs import the_last_run
-from flows.table_formats import FORMATS
+from flows.table_formats import FORMATS, to_markdown
 from flows.tto import TtoConfig
 from nvds_core.types import ConfigError
 from storage.locations import write_bytes_atomic
-from tasks.workspace import make_workspace
+from tasks.workspace import public_text
 
 
 @discreet_flow(name="optimize-dataset", validate_parameters=False)
@@ -40,8 +40,7 @@ def optimize_dataset(
     """
     settings = build(RunConfig, {"stabilizer": {"name": "none"}, "keep": "all"} | (config or {}), "config")
     settings = settings if settings.tto is not None else replace(settings, tto=TtoConfig())
-    workspace = make_workspace(out, run_id)
-    return shown_summary(run_plan(plan_run(inputs, workspace, settings), workspace, settings))
+    return _done(prepare(inputs, out, settings, run_id=run_id))
 
 
 @discreet_flow(name="rerun-failed", validate_parameters=False)
@@ -54,10 +53,11 @@ def rerun_failed(out: str, only: Sequence[str] = (FAILED,), run_id: str | None =
         run_id: name of the run, made from the time if not given.
     """
     last = the_last_run(out)
-    settings = last.config
-    workspace = make_workspace(out, run_id)
-    plan = choose(plan_run(last.inputs, workspace, settings), workspace.out, only)
-    return shown_summary(run_plan(plan, workspace, settings))
+    return _done(prepare(last.inputs, out, last.config, only=only, run_id=run_id))
+
+
+def _done(job: Job) -> dict[str, Any]:
+    return shown_summary(run_plan(job.plan, job.workspace, job.config))
 
 
 @discreet_flow(name="make-table", validate_parameters=False)
@@ -75,10 +75,8 @@ def make_table(out: str, output: str | None = None, format: str = "md") -> str:
     if format not in FORMATS:
         raise ConfigError(f"format {format!r} is not one of {', '.join(FORMATS)}")
     rows = video_rows(out)
-    markdown = FORMATS["md"](rows)
-    text = markdown.decode() if isinstance(markdown, bytes) else markdown
+    text = public_text(to_markdown(rows))
     create_markdown_artifact(text, key="videos", description="OPW of every video")
     if output is not None:
-        content = FORMATS[format](rows)
-        write_bytes_atomic(output, content if isinstance(content, bytes) else content.encode())
+        write_bytes_atomic(output, FORMATS[format](rows))
     return text
