@@ -48,10 +48,10 @@ class Outcome:
 
     @property
     def opw(self) -> dict[str, float]:
-        """Mean OPW by result; nothing where it was not measured."""
+        """Mean OPW by result; nothing where it was not measured, or where there is no pair of frames to measure."""
         if self.record is None or self.record["opw"] is None:
             return {}
-        return {name: float(values["mean"]) for name, values in self.record["opw"].items()}
+        return {name: float(values["mean"]) for name, values in self.record["opw"].items() if values.get("pairs") != []}
 
     @property
     def untouched(self) -> tuple[str, str] | None:
@@ -210,8 +210,10 @@ def _catalog_row(video: VideoRef, record: Mapping[str, Any], now: datetime) -> d
 def _score_rows(outcome: Outcome, now: datetime) -> list[dict[str, Any]]:
     record = outcome.record
     assert record is not None
-    rows = []
+    rows: list[dict[str, Any]] = []
     pairs = record["frames"] - len(record["cuts"]) - 1  # no pair crosses a cut
+    if not pairs:  # the total of nothing is 0, which would count as perfectly steady
+        return rows
     for name, values in (record["opw"] or {}).items():
         rows.append(
             {
@@ -220,7 +222,7 @@ def _score_rows(outcome: Outcome, now: datetime) -> list[dict[str, Any]]:
                 "metric": "opw",
                 "protocol": record["opw_protocol"],
                 "value": values["mean"],
-                "mean_pairs": values["total"] / pairs if pairs else 0.0,
+                "mean_pairs": values["total"] / pairs,
                 "pairs": pairs,
                 "frames": record["frames"],
                 "width": record["width"],

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -72,6 +73,19 @@ def test_an_outcome_becomes_rows_of_all_tables(tmp_path):
     assert (mix["choice"], initial["choice"]) == ("mean,forward", None)
     (timing,) = latest(workspace.out, "timings")
     assert (timing["step"], timing["seconds"], timing["cached"]) == ("frames", 0.5, False)
+
+
+def test_a_video_without_a_pair_of_frames_has_no_opw_that_would_count_as_steady(tmp_path):
+    workspace = workspace_in(tmp_path)
+    nothing = {"mean": 0.0, "total": 0.0, "pairs": []}
+    still = RECORD | {"frames": 1, "cuts": [], "opw": {"initial": nothing, "mix": nothing}}
+    single = replace(done("single"), record=still)
+    with Ledger(workspace) as ledger:
+        ledger.add(single)
+        ledger.add(done())
+    assert {row["video_id"] for row in latest(workspace.out, "scores")} == {done().video.video_id}
+    for outcomes in ([single, done()], [single.slim, done().slim]):
+        assert summarize(outcomes, workspace.out)["opw"]["initial"] == 0.6
 
 
 def test_rows_of_videos_done_before_are_written_only_if_the_tables_lack_them(tmp_path):
