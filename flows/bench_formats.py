@@ -6,10 +6,11 @@ import csv
 import html
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from flows.bench_sections import Cell, Column, Document, Line, Section
+from storage.errors import one_line
 
 LATEX_SPECIAL = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -34,12 +35,12 @@ def to_markdown(document: Document) -> bytes:
         if not section.lines:
             lines += ["None.", ""]
             continue
-        lines.append(_md_line([*(column.head for column in columns), *_paper_head(section)]))
+        lines.append(md_line([*(column.head for column in columns), *_paper_head(section)]))
         rules = ["---" if column.text else "---:" for column in columns]
-        lines.append(_md_line(rules + ["---"] * len(_paper_head(section))))
+        lines.append(md_line(rules + ["---"] * len(_paper_head(section))))
         for line in section.lines:
             cells = [_md_cell(column, line.cells.get(column.key, Cell(None))) for column in columns]
-            lines.append(_md_line([*cells, *_paper_cell(section, line)]))
+            lines.append(md_line([*cells, *_paper_cell(section, line)]))
         lines.append("")
     lines += [note for text in document.notes for note in (text, "")]
     lines += [f"{number}. {source}" for number, source in enumerate(document.sources, start=1)]
@@ -169,6 +170,12 @@ def used_columns(section: Section) -> list[Column]:
     ]
 
 
+def md_line(cells: Iterable[object]) -> str:
+    """A row of a Markdown table; names and messages in it cannot end it, or be taken for HTML."""
+    texts = ("" if cell is None else one_line(cell).replace("|", "\\|").replace("<", "\\<") for cell in cells)
+    return f"| {' | '.join(texts)} |"
+
+
 def _text(column: Column, value: Any) -> str:
     if value is None:
         return ""
@@ -186,17 +193,13 @@ def _md_cell(column: Column, cell: Cell) -> str:
     return " ".join(filter(None, (f"**{text}**" if cell.best else text, _interval(column, cell))))
 
 
-def _md_line(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
 def _tex_cell(column: Column, cell: Cell) -> str:
     text, interval = _tex(_text(column, cell.value)), _interval(column, cell)
     return (f"\\textbf{{{text}}}" if cell.best else text) + (f" {{\\scriptsize {interval}}}" if interval else "")
 
 
 def _tex(text: str) -> str:
-    return "".join(LATEX_SPECIAL.get(character, character) for character in text)
+    return "".join(LATEX_SPECIAL.get(character, character) for character in one_line(text))
 
 
 def _html_cell(column: Column, cell: Cell) -> str:

@@ -83,7 +83,7 @@ def _expected(error: Exception) -> bool:
 
 
 def _one_line(error: Exception) -> str:
-    from storage.errors import redact
+    from storage.errors import one_line, redact
 
-    text = " ".join(redact(error).split()) or type(error).__name__
+    text = one_line(" ".join(redact(error).split())) or type(error).__name__
     return text if type(error).__module__.split(".")[0] != "httpx" else f"Prefect's server does not answer: {text}"

@@ -12,7 +12,7 @@ from flows.manifest import make_manifest
 from flows.planning import Plan
 from flows.runs import TO_DO
 from flows.status import frames_of, measured_rate
-from storage.errors import redact
+from storage.errors import one_line, redact
 from tasks.workspace import public_text
 
 
@@ -64,7 +64,7 @@ def forecast_lines(plan: Plan, expected: dict[str, Any]) -> list[str]:
     lines += [f"  unreadable: {public_text(bad.video.uri)}: {public_text(bad.message)}" for bad in plan.unreadable]
     for video in plan.duplicates:
         lines.append(f"  duplicate: {public_text(video.uri)}  (same name and content as {video.video_id})")
-    return lines
+    return [one_line(line) for line in lines]
 
 
 def _listed(counts: dict[str, int]) -> str:

@@ -22,6 +22,7 @@ from rich.progress import (
 
 from flows.ledger import Outcome
 from flows.planning import Plan
+from storage.errors import one_line
 from tasks.workspace import public_text
 
 log = logging.getLogger("nvds")
@@ -90,9 +91,8 @@ class Lines:
             self._bar = None
 
     def _say(self, text: str) -> None:
-        line = text.replace("\r", "\\r").replace("\n", "\\n")  # names may hold line breaks
         with suppress(OSError):  # a closed terminal must not end a run of many hours
-            self._console.print(line, markup=False, emoji=False)
+            self._console.print(one_line(text), markup=False, emoji=False)
 
 
 def describe(outcome: Outcome) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from flows.ledger import RESULTS
 from storage import StorageError, settled_videos
 from storage.catalog import read_record
-from storage.errors import redact
+from storage.errors import one_line, redact
 from storage.locations import exists, filesystem, is_local, join, local_path, safe_name
 
 Row = dict[str, Any]
@@ -76,7 +76,7 @@ def measured_with(rows: Sequence[Row]) -> dict[str, list[str]]:
 def example(uri: str, message: str | None) -> str:
     """One failure in one line that says which video, once."""
     text = message or "no message"
-    return text if redact(uri) in text else f"{redact(uri)}: {text}"
+    return one_line(text if redact(uri) in text else f"{redact(uri)}: {text}")
 
 
 def find_video(out: str, name: str) -> tuple[str, Row]:

@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 
-from flows.bench_formats import to_html, to_latex
+from flows.bench_formats import md_line, to_html, to_latex
 from flows.bench_sections import Cell, Column, Document, Line, Section
 from flows.ledger import RESULTS
 from flows.results import COLUMNS, Row, mean_row, measured_with
@@ -18,15 +18,15 @@ def to_markdown(rows: Sequence[Row]) -> str:
     used, mean = measured_with(rows), mean_row(rows)
     several_flows = len(used["flow"]) > 1
     heads = ["video", "size", "frames", "scenes", *RESULTS, "mix / initial", *(["flow"] if several_flows else [])]
-    lines = [describe_measure(used), "", _line([*heads, "status"])]
-    lines.append(_line(["---", *["---:"] * (3 + len(RESULTS) + 1), *(["---"] if several_flows else []), "---"]))
+    lines = [describe_measure(used), "", md_line([*heads, "status"])]
+    lines.append(md_line(["---", *["---:"] * (3 + len(RESULTS) + 1), *(["---"] if several_flows else []), "---"]))
     for row in rows:
         size = f"{row['width']}x{row['height']}" if row["width"] else ""
         status = row["status"] if row["status"] == "done" else f"failed: {row['reason']}"
         cells = [row["video_id"], size, row["frames"], row["scenes"], *_numbers(row)]
-        lines.append(_line([*cells, *([row["flow"]] if several_flows else []), status]))
+        lines.append(md_line([*cells, *([row["flow"]] if several_flows else []), status]))
     cells = [f"mean of {mean['videos']}", "", "", "", *_numbers(mean)]
-    lines.append(_line([*cells, *([""] if several_flows else []), ""]))
+    lines.append(md_line([*cells, *([""] if several_flows else []), ""]))
     return "\n".join(lines) + "\n"
 
 
@@ -96,8 +96,3 @@ def _numbers(row: Row) -> list[str]:
     return ["" if row[name] is None else f"{row[name]:.4f}" for name in RESULTS] + [
         "" if row["ratio"] is None else f"{row['ratio']:.3f}"
     ]
-
-
-def _line(cells: Sequence[object]) -> str:
-    texts = ("" if cell is None else str(cell).replace("|", "\\|") for cell in cells)
-    return f"| {' | '.join(texts)} |"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ _SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_K
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 # their exceptions are not always OSErrors: no credentials, connection dropped, 5xx
 _CLIENT_LIBRARIES = {"botocore", "aiobotocore", "aiohttp", "gcsfs"}
+_CONTROL = {"Cc", "Zl", "Zp"}  # Unicode categories: controls, separators of lines and of paragraphs
 _REMEDIES = {
     "disk_full": "free some space or choose another folder",
     "read_only": "check the permissions and how the folder is mounted",
@@ -59,6 +61,14 @@ def redact(text: object) -> str:
     return clean
 
 
+def one_line(text: object) -> str:
+    """`text` without control characters: names of files may hold some that end a line or give a terminal orders."""
+    return "".join(
+        character.encode("unicode_escape").decode() if unicodedata.category(character) in _CONTROL else character
+        for character in str(text)
+    )
+
+
 def _bare_url(url: str) -> str:
     try:
         parts = urlsplit(url)
@@ -67,7 +77,9 @@ def _bare_url(url: str) -> str:
     host = parts.netloc.rpartition("@")[2]
     user = "***@" if "@" in parts.netloc else ""
     query = "?***" if parts.query else ""
-    return f"{parts.scheme}://{user}{host}{parts.path}{query}"
+    # in the names of an object store "#" is a character like others; cut off, two videos would be one
+    rest = f"#{parts.fragment}" if parts.fragment and parts.scheme not in ("http", "https") else ""
+    return f"{parts.scheme}://{user}{host}{parts.path}{query}{rest}"
 
 
 def reason_of(error: BaseException) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from html.parser import HTMLParser
 
 import numpy as np
@@ -91,6 +92,19 @@ def test_latex_is_balanced_and_escaped(document):
     assert "a\\_b & mix & \\textbf{0.2500}" in text
     assert "$\\delta$1" in text
     assert text.isascii()
+
+
+def test_a_name_cannot_end_its_row_or_become_markup():
+    name = "a\n\n| b <img src=x> |\x1b[2J.mp4"
+    lines = [Line({"video": Cell(name), "reason": Cell("decode")})]
+    columns = [Column("video", "video", text=True), Column("reason", "reason", text=True)]
+    document = Document("failures", (), [Section("s", {}, columns, lines)])
+    markdown, latex = (FORMATS[name](document).decode() for name in ("md", "latex"))
+    rows = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert [len(re.split(r"(?<!\\)\|", row)) for row in rows] == [4, 4, 4]
+    assert not re.search(r"(?<!\\)<", markdown)
+    assert len([line for line in latex.splitlines() if line.endswith(r"\\")]) == 2
+    assert "\x1b" not in markdown + latex
 
 
 def test_html_is_well_formed_and_escaped(document):

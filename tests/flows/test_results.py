@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from flows.results import mean_row, video_rows
+from flows.results import example, mean_row, video_rows
 from flows.table_formats import to_markdown
 from storage import settled_videos
 from storage.catalog import read_record
@@ -55,6 +55,11 @@ def test_a_score_that_is_not_finite_is_missing(tmp_path):
     tell(tmp_path, "a", 1, "v-1", "done", "1.mp4", {"initial": float("nan"), "mix": 0.6})
     [row] = video_rows(str(tmp_path))
     assert (row["initial"], row["ratio"]) == (None, None)
+
+
+def test_an_example_is_one_line_whatever_the_file_is_called():
+    assert example("/in/a\nb.mp4", "/in/a\nb.mp4: cut off") == "/in/a\\nb.mp4: cut off"
+    assert example("/in/a.mp4", None) == "/in/a.mp4: no message"
 
 
 def test_rows_of_different_flows_show_theirs(tmp_path):

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage import StorageError, files
-from storage.errors import redact, translated
+from storage.errors import one_line, redact, translated
 from storage.locations import (
     exists,
     expand,
@@ -205,6 +205,17 @@ def test_messages_never_carry_credentials(monkeypatch: pytest.MonkeyPatch):
     assert "host.example/clip.mp4" in str(caught.value)
     assert caught.value.__suppress_context__
     assert redact("plain text") == "plain text"
+
+
+def test_names_with_a_hash_stay_apart_in_an_object_store():
+    assert redact("s3://user:secret@bucket/take#1.mp4") == "s3://***@bucket/take#1.mp4"
+    assert redact("https://host/take.mp4#token=secret") == "https://host/take.mp4"
+
+
+def test_one_line_is_one_line_without_orders_to_a_terminal_and_keeps_other_letters():
+    assert one_line("a\nb\r\x1b[31m\u2028\x9b.mp4") == "a\\nb\\r\\x1b[31m\\u2028\\x9b.mp4"
+    kept = "Ærø 👩‍👩‍👧.mp4"
+    assert one_line(kept) == kept
 
 
 def test_transient_errors_of_a_store_are_tried_again(monkeypatch: pytest.MonkeyPatch):
