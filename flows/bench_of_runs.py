@@ -12,6 +12,7 @@ from storage import settled_videos
 from storage.catalog import read_record
 from storage.locations import join
 from storage.urls import last_part
+from tasks.workspace import public_text
 
 UNRECORDED = "not recorded"  # a run keeps no device
 _ABOUT = {"kind": "run", "split": "all videos of the run", "quantity": "none", "crop": "none"}
@@ -26,7 +27,12 @@ def rows_of_run(out: str) -> list[Row]:
     rows = []
     for settled in settled_videos(out):
         record = _record(out, settled)
-        common = {**_ABOUT, "set": last_part(out), "video": settled["video_id"], "video_id": settled["video_id"]}
+        common = {
+            **_ABOUT,
+            "set": public_text(last_part(out)),
+            "video": settled["video_id"],
+            "video_id": settled["video_id"],
+        }
         common |= {name: settled[name] for name in ("status", "frames", "width", "height", "key")}
         if record is None:
             failure = {name: settled[name] for name in ("step", "reason", "message")}

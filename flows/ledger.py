@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Any, Literal
 
 from storage import StorageError, VideoRef
-from storage.errors import redact
 from storage.tables import append, compact, latest
 from tasks.workspace import StepResult, Workspace, public_text
 
@@ -257,5 +256,5 @@ def summarize(outcomes: Sequence[Outcome], out: str) -> dict[str, Any]:
         "cached": sum(outcome.cached for outcome in outcomes),
         "opw": opw,
         "reasons": reasons,
-        "out": redact(out),
+        "out": public_text(out),
     }

@@ -87,7 +87,7 @@ def _group(out: str, row: Row, pages: Path) -> str | None:
     if not is_local(out):
         return None
     group = local_path(out).absolute() / "videos" / str(row["video_id"])
-    return quote(os.path.relpath(group, pages.absolute()))
+    return quote(os.fsencode(os.path.relpath(group, pages.absolute())))  # names of folders need not be valid text
 
 
 def _prepare(folder: Path) -> None:

@@ -9,7 +9,7 @@ from flows.report_data import Overview, Row
 from flows.report_html import Html, filled, number, page, table, tag
 from flows.report_html import join as joined
 from flows.results import measured_with, row_of
-from storage.errors import redact
+from tasks.workspace import public_text
 
 TITLE = "Video depth report"
 
@@ -35,7 +35,7 @@ def index_page(out: str, overview: Overview) -> str:
         ),
         filled("table.html"),
     )
-    header = tag("header", tag("h1", TITLE), tag("p", redact(out), class_="path"))
+    header = tag("header", tag("h1", TITLE), tag("p", public_text(out), class_="path"))
     return page(TITLE, joined([header, main]), ("data.js", "assets/common.js", "assets/index.js"), "assets/")
 
 

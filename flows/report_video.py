@@ -12,7 +12,7 @@ from flows.report_html import join as joined
 from flows.report_index import TITLE
 from flows.report_media import CURVES, PLAYER, Media, slice_name
 from storage import join
-from storage.errors import redact
+from tasks.workspace import public_text
 
 HINT = "Mend or remove the source, then run 'nvds run' again: finished videos are not computed again."
 
@@ -122,10 +122,10 @@ def _curves(row: Row) -> Html:
 
 
 def _facts(out: str, row: Row, record: Row | None, config: str, group: str | None) -> Html:
-    facts: dict[str, object] = {"video id": row["video_id"], "source": redact(row["uri"])}
+    facts: dict[str, object] = {"video id": row["video_id"], "source": public_text(row["uri"])}
     if record is not None:
         source = record["source"]
-        place = redact(join(out, "videos", str(row["video_id"])))
+        place = public_text(join(out, "videos", str(row["video_id"])))
         size = f"{source.get('width')}×{source.get('height')}, {number(source.get('fps'))} frames/s"
         facts |= {
             "Zarr group": tag("a", place, href=group) if group else place,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import pytest
 
 import flows.ledger as ledger_module
 from flows.ledger import Ledger, Outcome, summarize
+from flows.runs import end_run
 from storage import ArtifactRef, StorageError, VideoRef
 from storage.tables import latest, read
 from tasks.workspace import StepResult, Workspace
@@ -86,6 +88,12 @@ def test_a_video_without_a_pair_of_frames_has_no_opw_that_would_count_as_steady(
     assert {row["video_id"] for row in latest(workspace.out, "scores")} == {done().video.video_id}
     for outcomes in ([single, done()], [single.slim, done().slim]):
         assert summarize(outcomes, workspace.out)["opw"]["initial"] == 0.6
+
+
+def test_the_summary_of_an_output_folder_of_any_name_can_be_written(tmp_path):
+    out = os.fsdecode(os.fsencode(tmp_path) + b"/d\xffpth")
+    end_run(Workspace(out, f"{out}/.work", "run"), summarize([done()], out))
+    assert json.loads((tmp_path / os.fsdecode(b"d\xffpth") / "runs" / "run" / "summary.json").read_text())["done"] == 1
 
 
 def test_rows_of_videos_done_before_are_written_only_if_the_tables_lack_them(tmp_path):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 import cv2
 import numpy as np
@@ -215,6 +217,16 @@ def test_videos_that_are_gone_leave_the_report(made, report, tmp_path):
     assert [path.name for path in (folder / "videos").iterdir()] == ["b-9.html"]
     assert list((folder / "media").iterdir()) == []
     assert "No player was asked for" in (folder / "videos" / "b-9.html").read_text()
+
+
+def test_an_output_folder_of_any_name_has_a_report_with_links_into_it(made, tmp_path):
+    out = tmp_path / os.fsdecode(b"d\xffpth # 1%")
+    shutil.copytree(made.out, out)
+    build_report(str(out), out / "report", players=0)
+    page = out / "report" / "videos" / "a-1.html"
+    [group] = [a["href"] for tag, a in Elements(page).tags if tag == "a" and (a["href"] or "").endswith("/videos/a-1")]
+    assert (page.parent / os.fsdecode(unquote_to_bytes(group)) / "zarr.json").is_file()
+    assert "d\\udcffpth # 1%" in Elements(out / "report" / "index.html").text
 
 
 def test_players_goes_by_flicker(made, tmp_path):

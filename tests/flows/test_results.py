@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -87,6 +88,12 @@ def test_a_run_has_the_layouts_of_benchmarks():
     [section] = json.loads(nvds("table", run.out, "--layout", "runtime", "--format", "json").stdout)["sections"]
     times = {row["method"]: row["ms_per_frame"] for row in section["rows"]}
     assert times["mix"] > times["initial"] > 0
+
+
+def test_the_layouts_take_an_output_folder_of_any_name(tmp_path):
+    out = tmp_path / os.fsdecode(b"d\xffpth")
+    tell(out, "a", 1, "v-1", "failed", "v.mp4", reason="decode", message="cut off")
+    assert "### d\\udcffpth\n" in nvds("table", out, "--layout", "failures").stdout
 
 
 def test_a_run_is_printed_as_latex_and_html_too():
