@@ -48,9 +48,9 @@ def export_ply(source: ExportSource, target: Path) -> Path:
         with _pictures(source) as pictures:
             for index, picture in zip(range(max(cameras) + 1), pictures, strict=False):
                 if index in cameras:
-                    depth = _depth(alignment, source.volume.frame(source.result, index))
-                    known = depth < alignment.furthest * alignment.unit
-                    points = world_points(depth, cameras[index])[known]
+                    inverse = _inverse_depth(alignment, source.volume.frame(source.result, index))
+                    known = inverse > 1 / alignment.furthest  # false for NaN
+                    points = world_points(_depth(alignment, inverse), cameras[index])[known]
                     colours = None if picture is None else picture[known]
                     (folder / f"frame_{index:06d}.ply").write_bytes(encode_ply(points, colours))
 
@@ -84,8 +84,8 @@ def export_tto(source: ExportSource, target: Path) -> Path:
     account, config = source.record["tto"], source.record["config"]
     network = str(config["predictor"]["name"]).replace("/", "-").replace(":", "-")
     ranged = f"R_{config['tto']['pairs']['mode']}_{network}"
+    alignments = {result: alignment_of(source, result) for result in ("initial", "optimized")}
     maps = {"initial": f"depth_{network}/depth", "optimized": f"{ranged}/{_tag(account, config)}/depth"}
-    alignments = {result: alignment_of(source, result) for result in maps}
 
     def fill(folder: Path) -> None:
         for name in (*maps.values(), REFERENCES, MASKS, CONFIDENCES):
@@ -94,8 +94,9 @@ def export_tto(source: ExportSource, target: Path) -> Path:
         _write_cameras(folder / ranged, cameras, source.volume.frames)
         for index in range(source.volume.frames):
             for result, name in maps.items():
-                inverse = 1 / _depth(alignments[result], source.volume.frame(result, index))
-                (folder / name / f"frame_{index:06d}.raw").write_bytes(encode_raw(inverse))
+                inverse = _inverse_depth(alignments[result], source.volume.frame(result, index))
+                depth = _depth(alignments[result], inverse)
+                (folder / name / f"frame_{index:06d}.raw").write_bytes(encode_raw(1 / depth))
             _write_reference(folder, source, index)
 
     return filled(target, fill)
@@ -149,9 +150,13 @@ def alignment_of(source: ExportSource, result: str) -> Alignment:
     return align_disparity(disparity, reference, confidence)
 
 
-def _depth(alignment: Alignment, disparity: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Depth in the unit of the cameras; NaN where the disparity is."""
-    inverse = alignment.scale * disparity.astype(np.float64) + alignment.shift
+def _inverse_depth(alignment: Alignment, disparity: NDArray[np.float32]) -> NDArray[np.float64]:
+    """1 / depth, in the inverse of the alignment's unit and without its limit; NaN where the disparity is."""
+    return np.asarray(alignment.scale * disparity.astype(np.float64) + alignment.shift)
+
+
+def _depth(alignment: Alignment, inverse: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Depth in the unit of the cameras, up to the furthest."""
     return np.asarray(alignment.unit / np.maximum(inverse, 1 / alignment.furthest))
 
 

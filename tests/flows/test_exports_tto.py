@@ -15,6 +15,7 @@ from flows.exports import open_export
 from flows.exports_tto import export_poses
 from nvds_core.geometry.poses import read_poses
 from tasks.poses import described_cameras
+from tasks.tto_results import TUNING
 from tests.flows.finished import finished_run, nvds
 from tests.flows.optimized import FRAMES, SIZE, optimized, posed_video, volume_of
 
@@ -78,6 +79,21 @@ def test_each_frame_with_a_camera_becomes_a_cloud_that_projects_onto_its_pixels(
         assert np.abs([u - columns, v - rows]).max() < 1e-3, "float32 coordinates"
         np.testing.assert_array_equal(colours, made.pictures[index][rows, columns])
         np.testing.assert_allclose(z, depth_of(made, "optimized", index)[rows, columns], rtol=1e-5)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1.1])  # 1.1 / (1 / 50) is not 50 * 1.1 in floating point
+def test_pixels_beyond_the_furthest_depth_give_no_point(made, tmp_path, unit):
+    alignment = {"scale": 1.0, "unit": unit, "spread": 0.0, "furthest": 50.0}
+    first = made.volume.frame("optimized", 0).astype(np.float64)
+    alignment["shift"] = 1 / 50 - float(np.median(first))
+
+    moved = copied(made, tmp_path, lambda record: record["tto"].update(alignment=alignment))
+    assert nvds("export", moved, "clip", "--to", "ply", "--output", tmp_path / "clouds").exit_code == 0
+    points, _ = read_ply(tmp_path / "clouds" / "frame_000000.ply")
+    near = first + alignment["shift"] > 1 / 50
+    assert len(points) == near.sum() < 0.6 * first.size
+    *_, depth = projected(points, made.cameras[0])
+    np.testing.assert_allclose(np.sort(depth), np.sort(unit / (first + alignment["shift"])[near]), rtol=1e-4)
 
 
 def test_other_results_are_brought_to_the_unit_of_the_cameras_by_the_reference(made, tmp_path):
@@ -185,7 +201,8 @@ def test_a_video_that_was_never_optimised_is_told_how(to, tmp_path):
 
 def test_a_video_that_could_not_be_optimised_says_why_and_still_gives_its_poses(made, tmp_path):
     def change(record):
-        record["tto"] |= {"status": "no_parallax", "reason": "the camera hardly changes its place", "alignment": None}
+        unknown = dict.fromkeys(TUNING)  # nothing was tuned
+        record["tto"] |= {"status": "no_parallax", "reason": "the camera hardly changes its place", **unknown}
 
     moved = copied(made, tmp_path, change)
     for to in ("ply", "tto"):
