@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from prefect import task
 
 from nvds_core.geometry.colmap import ColmapConfig, PoseResult, estimate_poses, write_pictures
-from nvds_core.geometry.poses import LEAST_REGISTERED, read_poses, resize_camera, usable_frames
+from nvds_core.geometry.poses import read_poses, resize_camera, too_few, usable_frames
 from nvds_core.types import Camera, ConfigError
 from nvds_core.video import open_video, resolve_folder
 from storage import ArtifactRef, ArtifactStore, VideoRef, artifact_key, open_arrays, write_arrays
@@ -191,8 +191,8 @@ def _given(path: Path, names: list[str], pictures: FrameArtifact, config: PosesC
     used = usable_frames(names, cameras)
     total = len(names)
     if len(used) < FEWEST_GIVEN:
-        reason = f"{public_text(path)} has poses of {len(cameras)} of {total} frames, less than {LEAST_REGISTERED:.0%}"
-        return PoseResult("no_poses", {}, {}, len(cameras), total, reason)
+        share = f"{len(cameras)} of {total} frames, {too_few(len(cameras), total, FEWEST_GIVEN)}"
+        return PoseResult("no_poses", {}, {}, len(cameras), total, f"{public_text(path)} has poses of {share}")
     reason = f"{total - len(used)} of {total} frames are left out ({len(cameras)} have poses)"
     return PoseResult(
         "ok", {name: cameras[name] for name in used}, {}, len(cameras), total, reason if len(used) < total else ""

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nvds_core.geometry.colmap_job import LEAST_FRAMES, ColmapConfig, Run, log_tail, run_job, write_job
-from nvds_core.geometry.poses import LEAST_REGISTERED, usable_frames
+from nvds_core.geometry.poses import too_few, usable_frames
 from nvds_core.geometry.poses_lens import COLMAP_PIXEL_CENTRE
 from nvds_core.types import Camera, ConfigError, PoseError
 
@@ -142,7 +142,7 @@ def _interpret(run: Run, names: Sequence[str], size: tuple[int, int], config: Co
     used = usable_frames(names, order)
     if len(used) < LEAST_FRAMES:
         return _no_poses(
-            f"COLMAP registered {len(order)} of {total} frames, less than {LEAST_REGISTERED:.0%}",
+            f"COLMAP registered {len(order)} of {total} frames, {too_few(len(order), total, LEAST_FRAMES)}",
             len(order),
             total,
             tail,

@@ -27,7 +27,7 @@ from nvds_core.geometry.poses_text import (
 )
 from nvds_core.types import Camera, ConfigError, PoseError
 
-__all__ = ["PoseKind", "frame_key", "read_poses", "resize_camera", "usable_frames", "write_poses"]
+__all__ = ["PoseKind", "frame_key", "read_poses", "resize_camera", "too_few", "usable_frames", "write_poses"]
 
 PoseKind = Literal["json", "nerfstudio", "colmap", "tum", "7scenes"]
 
@@ -149,6 +149,13 @@ def usable_frames(frame_names: Sequence[str], posed: Collection[str]) -> list[st
             best = max(best, range(start, index), key=len)
             start = index + 1
     return [frame_names[index] for index in best]
+
+
+def too_few(posed: int, total: int, needed: int) -> str:
+    """Why `usable_frames` found fewer than ``needed`` frames to go on with, behind "poses of .. of .. frames"."""
+    if posed < LEAST_REGISTERED * total:
+        return f"less than {LEAST_REGISTERED:.0%}"
+    return f"but never {needed} in a row"
 
 
 def _named(

@@ -130,7 +130,10 @@ def _nerfstudio_lens(
         values["fx"] = _number(entry, "fl_x", where)
         values["fy"] = _number(entry, "fl_y", where) if "fl_y" in entry else values["fx"]
     elif "camera_angle_x" in entry:
-        values["fx"] = values["fy"] = width / 2 / math.tan(_number(entry, "camera_angle_x", where) / 2)
+        angle = _number(entry, "camera_angle_x", where)
+        if not 0 < angle < math.pi:
+            raise PoseError(f"{where}: 'camera_angle_x' is {angle:g}; it must be an angle in radians between 0 and pi")
+        values["fx"] = values["fy"] = width / 2 / math.tan(angle / 2)
     else:
         raise PoseError(f"{where}: no focal length; add fl_x and fl_y in pixels, or camera_angle_x in radians")
     values["cx"] = _number(entry, "cx", where) if "cx" in entry else width / 2

@@ -133,6 +133,12 @@ def test_given_poses_without_parallax_leave_the_initial_disparity(runs, tmp_path
     check_untouched(tmp_path / "out", summary, watched, "no_parallax", "hardly changes its place")
 
 
+def test_a_single_frame_keeps_its_initial_disparity(runs, tmp_path):
+    clip, poses = posed_video(tmp_path, frames=1)
+    summary, watched = optimized(clip, tmp_path / "out", poses)
+    check_untouched(tmp_path / "out", summary, watched, "no_poses", "has poses of 1 of 1 frames, but never 2 in a row")
+
+
 def test_pairs_that_overlap_too_little_leave_the_initial_disparity(runs, tmp_path):
     config = settings(runs.poses)
     config["tto"]["pairs"] = {"overlap_ratio": 1.0}

@@ -197,6 +197,8 @@ def test_a_damaged_file_of_our_own(tmp_path, change, message):
         ({"is_fisheye": True}, "OPENCV_FISHEYE is not supported"),
         ({"camera_model": "EQUIRECTANGULAR"}, "EQUIRECTANGULAR is not supported"),
         ({"fl_x": None}, "'fl_x' is None"),
+        ({"camera_angle_x": 0.0}, "'camera_angle_x' is 0; it must be an angle"),
+        ({"camera_angle_x": 4.0}, "'camera_angle_x' is 4; it must be an angle"),
         (
             {"frames": [{"file_path": "a", "transform_matrix": [[1]]}]},
             r"\(a\): 'transform_matrix' must be 4 x 4 numbers",
@@ -204,8 +206,12 @@ def test_a_damaged_file_of_our_own(tmp_path, change, message):
     ],
 )
 def test_a_damaged_transforms_file(tmp_path, extra, message):
+    path = files.write_nerfstudio(tmp_path / "transforms.json", **extra)
+    if "camera_angle_x" in extra:  # read only where no focal length in pixels is given
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({name: value for name, value in content.items() if name != "fl_x"}))
     with pytest.raises(PoseError, match=message):
-        read_poses(files.write_nerfstudio(tmp_path / "transforms.json", **extra))
+        read_poses(path)
 
 
 def test_broken_json_is_reported_with_its_line(tmp_path):

@@ -8,7 +8,15 @@ import shutil
 import numpy as np
 import pytest
 
-from nvds_core.geometry.poses import detect_kind, frame_key, read_poses, resize_camera, usable_frames, write_poses
+from nvds_core.geometry.poses import (
+    detect_kind,
+    frame_key,
+    read_poses,
+    resize_camera,
+    too_few,
+    usable_frames,
+    write_poses,
+)
 from nvds_core.types import Camera, PoseError
 from tests.nvds_core.geometry import pose_files as files
 
@@ -224,3 +232,13 @@ def test_lenses_that_are_nearly_pinholes_are_taken_as_such(tmp_path, model, numb
 ])  # fmt: skip
 def test_what_is_used_when_frames_have_no_pose(frames, posed, used):
     assert usable_frames(list(frames), set(posed)) == list(used)
+
+
+@pytest.mark.parametrize(("frames", "posed", "needed", "words"), [
+    ("abcdefghij", "abij", 2, "less than 50%"),
+    ("abcdef", "abde", 3, "but never 3 in a row"),
+    ("a", "a", 2, "but never 2 in a row"),
+])  # fmt: skip
+def test_the_reason_for_using_no_frame_is_true(frames, posed, needed, words):
+    assert len(usable_frames(list(frames), set(posed))) < needed
+    assert too_few(len(posed), len(frames), needed) == words
