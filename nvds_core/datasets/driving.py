@@ -35,6 +35,8 @@ def read_kitti(place: Path, options: Options) -> Dataset:
             for path in options.chosen(pictures(drive / ANNOTATED, (".png",)), most=FRAMES)
         ]
         missing = [frame.rgb for frame in frames if not frame.rgb.is_file()]
+        if not frames:
+            raise no_layout("KITTI", place, f"annotated depth in {drive / ANNOTATED}")
         if missing:
             raise no_layout("KITTI", place, f"the raw picture {missing[0]}")
         videos.append(FileVideo(drive.name, tuple(frames), depth_picture(CODES_PER_METRE), crop=even_size))

@@ -120,7 +120,8 @@ def _sequences(scene: Path, split: str) -> list[Path]:
     listed = scene / "TestSplit.txt"
     if split != "test" or not listed.is_file():
         return found
-    numbers_listed = {int("".join(filter(str.isdigit, line))) for line in listed.read_text().split()}
+    digits = ["".join(filter(str.isdigit, line)) for line in listed.read_text(encoding="utf-8").splitlines()]
+    numbers_listed = {int(number) for number in digits if number}
     return [folder for folder in found if int("".join(filter(str.isdigit, folder.name)) or 0) in numbers_listed]
 
 
@@ -154,6 +155,8 @@ def read_tum(place: Path, options: Options) -> Dataset:
     videos = []
     for root in _trajectories(place, "TUM RGB-D"):
         frames, times = _associated(root)
+        if not frames:
+            raise no_layout("TUM RGB-D", root, f"colour and depth within {TIME_GAP} s of each other")
         chosen = options.chosen(list(zip(frames, times, strict=True)))
         frames, times = [frame for frame, _ in chosen], [time for _, time in chosen]
         moving = any(word in root.name for word in TUM_MOVING)

@@ -126,6 +126,8 @@ def test_seven_scenes_takes_the_sequences_of_the_test_split(tmp_path):
     dataset = open_dataset(str(scene))
     assert [video.name for video in dataset.videos] == ["chess-seq-03", "chess-seq-05"]
     assert len(open_dataset(f"7scenes:{tmp_path}?split=all").videos) == 3
+    (scene / "TestSplit.txt").write_text("sequence 5\n\n")
+    assert [video.name for video in open_dataset(str(scene)).videos] == ["chess-seq-05"]
     video = open_dataset(str(scene / "seq-01")).videos[0]
     assert video.name == "seq-01"
     truth = video.truth(2)

@@ -79,6 +79,16 @@ def test_a_folder_of_another_layout_says_what_was_expected(tmp_path, kind):
         open_dataset(f"{kind}:{tmp_path / 'gone'}")
 
 
+def test_a_video_without_a_single_frame_is_refused_when_the_set_is_opened(tmp_path):
+    kitti = makers.make_kitti(tmp_path / "kitti", frames=0)
+    drive = kitti / "data_depth_annotated" / "val" / "2011_09_26_drive_0002_sync"
+    (drive / "proj_depth" / "groundtruth" / "image_02").mkdir(parents=True)
+    makers.make_tum(tmp_path / "tum" / "rgbd_dataset_freiburg2_desk", offset=0.5)  # another clock
+    for kind, words in (("kitti", "annotated depth in"), ("tum", "within 0.02 s")):
+        with pytest.raises(ConfigError, match=words):
+            open_dataset(f"{kind}:{tmp_path / kind}")
+
+
 def test_the_stamp_follows_the_truth(tmp_path):
     root = makers.make_vdw(tmp_path)
     before = [video.stamp() for video in open_dataset(str(root)).videos]
