@@ -27,13 +27,17 @@ from flows.bench_runtime import runtime_rows
 from flows.bench_score import accuracy_figures, opw_figures
 from flows.config import RunConfig
 from flows.failures import explain
+from flows.tto import TtoConfig
 from nvds_core.metrics.alignment import Align
+from nvds_core.tto.network import check_tunable
 from nvds_core.types import ConfigError
 from nvds_core.weights_cache import require_checkpoints
 from storage import ArtifactRef, artifact_key, open_arrays, open_volume
+from tasks import workers
 from tasks.frames import FrameArtifact
+from tasks.poses import check_poses
 
-VERSION = 1  # of the scores: raise it when a figure changes its meaning
+VERSION = 2  # of the scores: raise it when a figure changes its meaning
 Say = Callable[[str], None]
 
 
@@ -74,8 +78,15 @@ def run_bench(config: BenchConfig, out: Path, say: Say = lambda text: None) -> l
     sets = open_sets(config.sets, config.frames)
     stabilizer, flow = config.run.stabilizer.name, config.run.flow.name
     require_checkpoints([*config.predictors, flow, *([stabilizer] if stabilizer != "none" else [])])
+    tuned = bool(set(TUNED) & set(config.methods))
+    for predictor in config.predictors:  # find out now what would fail for all videos
+        network = workers.predictor(predictor)
+        if tuned:
+            check_tunable(network, predictor)
     claim(out)
     videos = [video for dataset in sets for video in write_inputs(out, dataset)]
+    if tuned and any(video.poses is None for video in videos):
+        check_poses((config.run.tto or TtoConfig()).poses)
     made: list[Row] = []
     for predictor in config.predictors:
         say(f"predictor {predictor}: {len(videos)} videos")
@@ -108,16 +119,14 @@ def _score(
     known: Mapping[tuple[Any, ...], Row],
 ) -> list[Row]:
     """The rows of one video; those that were computed before from the same volumes and truth are taken as they are."""
-    rows: dict[str, Row] = {}
-    for method in config.scored:
-        ran = runs["main" if method not in TUNED else method].get(bench.folder)
-        rows[method] = _described(config, predictor, bench, method, ran, out)
+    rans = {method: runs[method if method in TUNED else "main"].get(bench.folder) for method in config.scored}
+    rows = {method: _described(config, predictor, bench, method, ran, out) for method, ran in rans.items()}
     done = {method: row for method, row in rows.items() if row["status"] == "done"}
     before = {method: known.get(_identity(row)) for method, row in done.items()}
     if all(row is not None and row["key"] == done[method]["key"] for method, row in before.items()):
         return [before.get(method) or row for method, row in rows.items()]
     try:
-        _add_figures(config, bench, runs, done)
+        _add_figures(config, bench, {method: ran for method, ran in rans.items() if ran is not None}, done)
     except Exception as error:  # truth that cannot be used costs one video
         failure = explain(bench.video.name, "truth", error)
         for row in done.values():
@@ -125,16 +134,14 @@ def _score(
     return list(rows.values())
 
 
-def _add_figures(
-    config: BenchConfig, bench: BenchVideo, runs: Mapping[str, Mapping[Path, Ran]], done: Mapping[str, Row]
-) -> None:
+def _add_figures(config: BenchConfig, bench: BenchVideo, rans: Mapping[str, Ran], done: Mapping[str, Row]) -> None:
     """Complete the rows of one video with its figures."""
     if not done:
         return
-    main = runs["main"][bench.folder]
-    assert main.record is not None, "methods are done only with the main run"
-    sources = _sources(bench, runs, done)
-    store, artifacts = main.workspace.store, main.record["artifacts"]
+    ran = rans[next(iter(done))]  # any: all share the frames and the flow
+    assert ran.record is not None, "a method is done only with a record"
+    sources = {method: _source(method, rans[method]) for method in done}
+    store, artifacts = ran.workspace.store, ran.record["artifacts"]
     pictures = FrameArtifact(store, ArtifactRef("frames", artifacts["frames"]))
     flow = open_arrays(store.path(ArtifactRef("flow", artifacts["flow"])) / "arrays")
     accuracy = accuracy_figures(sources, bench, config.align)
@@ -142,20 +149,13 @@ def _add_figures(
         done[method].update(figures, **accuracy[method])
 
 
-def _sources(
-    bench: BenchVideo, runs: Mapping[str, Mapping[Path, Ran]], methods: Mapping[str, Row]
-) -> dict[str, Source]:
-    volume = open_volume(runs["main"][bench.folder].volume)
-    initial = Published(volume, "initial")
-    sources: dict[str, Source] = {}
-    for method in methods:
-        if method in TUNED:
-            sources[method] = Published(open_volume(runs[method][bench.folder].volume), "optimized")
-        elif method == "box":
-            sources[method] = Box(initial)
-        else:
-            sources[method] = Constant(initial.shape) if method == "constant" else Published(volume, method)
-    return sources
+def _source(method: str, ran: Ran) -> Source:
+    volume = open_volume(ran.volume)
+    if method == "constant":
+        return Constant(volume.shape)
+    if method == "box":
+        return Box(Published(volume, "initial"))
+    return Published(volume, "optimized" if method in TUNED else method)
 
 
 def _described(config: BenchConfig, predictor: str, bench: BenchVideo, method: str, ran: Ran | None, out: Path) -> Row:

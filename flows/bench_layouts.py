@@ -155,9 +155,9 @@ def _ratio(done: Sequence[Row], members: Sequence[Row]) -> float | None:
     base = {
         (row["predictor"], row["video"]): row["opw"]
         for row in members
-        if row["method"] == "initial" and row["status"] == "done" and row["opw"] is not None
+        if row["method"] == "initial" and row["status"] == "done" and _finite([row["opw"]])
     }
-    pairs = [(row["opw"], base.get((row["predictor"], row["video"]))) for row in done if row["opw"] is not None]
+    pairs = [(row["opw"], base.get((row["predictor"], row["video"]))) for row in done if _finite([row["opw"]])]
     both = [(value, initial) for value, initial in pairs if initial is not None]
     total = sum(initial for _, initial in both)
     return sum(value for value, _ in both) / total if total else None

@@ -12,8 +12,10 @@ import cv2
 import numpy as np
 import pytest
 
+from flows.bench_inputs import BenchVideo
+from flows.bench_maps import Constant
 from flows.bench_rows import RESULTS_FILE, read_rows
-from flows.bench_score import _Scored
+from flows.bench_score import _Scored, accuracy_figures
 from nvds_core.datasets import open_dataset
 from nvds_core.metrics import video_errors
 from nvds_core.metrics.published import fit_float32
@@ -206,6 +208,7 @@ def test_the_alignment_reaches_the_metric(made):
         ([SYNTHETIC, "--predictors", "huge"], "'huge'"),
         ([SYNTHETIC, "--stabilizer", "none"], "leave these methods out"),
         ([SYNTHETIC, SYNTHETIC, SYNTHETIC], "twice"),
+        ([SYNTHETIC, "--predictors", "folder:docs", "--methods", "initial,tto"], "no network that could be tuned"),
     ],
 )
 def test_what_cannot_start_ends_with_2_and_one_clear_line(tmp_path, arguments, words):
@@ -213,6 +216,17 @@ def test_what_cannot_start_ends_with_2_and_one_clear_line(tmp_path, arguments, w
     assert result.exit_code == 2
     [line] = [line for line in result.stderr.splitlines() if line.startswith("nvds: ")]
     assert words in line
+    assert not (tmp_path / "out").exists(), "found out before anything is done"
+
+
+def test_counts_of_nyu_are_those_of_the_common_protocol(tmp_path):
+    dataset = open_dataset(str(makers.make_nyu(tmp_path, clips=1)))
+    bench = BenchVideo(dataset, dataset.videos[0], tmp_path)
+    figures = accuracy_figures({"constant": Constant((4, 24, 32))}, bench, "video")["constant"]
+    truth = dataset.scored(dataset.videos[0].truth(3))
+    assert figures["n_pixels"] == np.isfinite(truth).sum()
+    assert figures["n_frames"] == 1
+    assert figures["published_abs_rel"] > 0
 
 
 def test_a_folder_of_another_version_is_refused(tmp_path):

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from flows.bench_rows import RESULTS_FILE, read_rows
+from flows.bench_runs import Ran
 from nvds_core.synthetic import render_frame
 from nvds_core.synthetic.still import still_scene
 from storage.catalog import read_record
+from tasks.workspace import make_workspace
 from tests.flows.finished import nvds
 from tests.nvds_core.datasets import makers
 
@@ -30,14 +32,17 @@ def write_sequence(folder, motion):
     makers.write_matrix(folder / "camera-intrinsics.txt", np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]))
 
 
+def arguments(folder):
+    return [folder / "room", "--methods", "initial,tto,cvd", "--config", folder / "tto.yaml", "--out", folder / "out"]
+
+
 @pytest.fixture(scope="module")
 def rows(prefect_api, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tuned")
     write_sequence(folder / "room" / "seq-01", "sideways")
     write_sequence(folder / "room" / "seq-02", "turning")
     (folder / "tto.yaml").write_text(CONFIG)
-    arguments = ["--methods", "initial,tto,cvd", "--config", folder / "tto.yaml", "--out", folder / "out"]
-    result = nvds("bench", folder / "room", *arguments)
+    result = nvds("bench", *arguments(folder))
     assert result.exit_code == 1, "the turning camera has no parallax"
     found = {(row["video"], row["method"]): row for row in read_rows(folder / "out", RESULTS_FILE)}
     return found, folder / "out"
@@ -62,3 +67,20 @@ def test_a_video_that_cannot_be_optimised_counts_as_failed_there(rows):
     assert (row["status"], row["step"], row["reason"]) == ("failed", "optimized", "no_parallax")
     assert row["opw"] is None
     assert {found["room-seq-02", method]["status"] for method in ("initial", "box", "constant")} == {"done"}
+
+
+def test_tuned_results_are_scored_although_the_main_run_failed(rows, monkeypatch):
+    _, out = rows
+
+    def failed(out, config, videos):
+        workspace = make_workspace(str(out / "stores" / "tiny"))
+        return {video.folder: Ran(workspace, "none", None, "memory", "stabilized", "too large") for video in videos}
+
+    monkeypatch.setattr("flows.bench.run_main", failed)
+    nvds("bench", *arguments(out.parent), "--align", "median")  # another protocol, so that nothing is scored before
+    found = {(row["video"], row["method"]): row for row in read_rows(out, RESULTS_FILE)}
+    assert found["room-seq-01", "initial"]["reason"] == "memory"
+    for method in ("tto", "cvd"):
+        row = found["room-seq-01", method]
+        assert (row["status"], row["align"], row["message"]) == ("done", "median", None)
+        assert row["abs_rel"] > 0
