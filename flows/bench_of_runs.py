@@ -14,12 +14,16 @@ from storage.locations import join
 from storage.urls import last_part
 from tasks.workspace import public_text
 
+RESULTS = ("initial", "optimized", *STABILIZED)
 UNRECORDED = "not recorded"  # a run keeps no device
 _ABOUT = {"kind": "run", "split": "all videos of the run", "quantity": "none", "crop": "none"}
 
 
 def rows_of_run(out: str) -> list[Row]:
     """One row per video and result; a failed video has one row, of its initial disparity.
+
+    What is made of optimised disparity is named after the method and the result, as ``tto+mix``, and counts as failed
+    where the video could not be optimised.
 
     Raises:
         StorageError: ``absent``: nothing was ever run into this folder.
@@ -34,17 +38,19 @@ def rows_of_run(out: str) -> list[Row]:
             "video_id": settled["video_id"],
         }
         common |= {name: settled[name] for name in ("status", "frames", "width", "height", "key")}
+        failure = {name: settled[name] for name in ("step", "reason", "message")} | {"status": "failed"}
         if record is None:
-            failure = {name: settled[name] for name in ("step", "reason", "message")}
-            rows.append(common | failure | {"status": "failed", "predictor": UNRECORDED, "method": "initial"})
+            rows.append(common | failure | {"predictor": UNRECORDED, "method": "initial"})
             continue
         named = common | _made_with(record)
-        for result, score in (settled["opw"] or {"initial": {"value": None}}).items():
-            method = _method(result, record)
-            stabilizer = named["stabilizer"] if method in STABILIZED else None
+        account = record.get("tto")
+        unscored = RESULTS[: 1 if account is None else 2]
+        for result in [name for name in RESULTS if name in settled["opw"]] or unscored:
+            stabilizer = named["stabilizer"] if result in STABILIZED else None
             digest = named["stabilizer_digest"] if stabilizer else None
-            made = {"stabilizer": stabilizer, "stabilizer_digest": digest}
-            rows.append(named | made | {"method": method, "opw": score["value"]})
+            row = named | {"stabilizer": stabilizer, "stabilizer_digest": digest, "method": _method(result, record)}
+            untouched = account is not None and account["status"] != "ok" and result != "initial"
+            rows.append(row | (failure if untouched else {"opw": settled["opw"].get(result, {}).get("value")}))
     return [row | {name: None for name in _UNMEASURED if name not in row} for row in rows]
 
 
@@ -54,7 +60,8 @@ def timed_of_run(out: str) -> list[Row]:
     memory = {row["video_id"]: row["peak_rss_mb"] for row in settled_videos(out)}
     timed = []
     for row in rows_of_run(out):
-        steps = [seconds.get((row["video_id"], step)) for step in COSTS[row["method"]]]
+        needed = dict.fromkeys(step for part in row["method"].split("+") for step in COSTS[part])
+        steps = [seconds.get((row["video_id"], step)) for step in needed]
         spent = [value for value in steps if value is not None]
         if row["status"] != "done" or len(spent) < len(steps):
             continue
@@ -86,9 +93,11 @@ def _made_with(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _method(result: str, record: Mapping[str, Any]) -> str:
-    if result != "optimized":
+    tto = record["config"].get("tto")
+    if tto is None or result == "initial":
         return result
-    return "cvd" if record["config"]["tto"]["tune"]["method"] == "cvd" else "tto"
+    tuned = "cvd" if tto["tune"]["method"] == "cvd" else "tto"
+    return tuned if result == "optimized" else f"{tuned}+{result}"
 
 
 _UNMEASURED = (

@@ -29,7 +29,7 @@ Truth = NDArray[np.float32]
 def opw_figures(
     sources: Mapping[str, Source], pictures: FrameArtifact, flow: ArrayReader
 ) -> dict[str, dict[str, float]]:
-    """OPW of every method by both protocols, over the pairs of neighbouring frames of a scene."""
+    """OPW of every method by both protocols, over the pairs of neighbouring frames of a scene; nothing without any."""
     nvds, masked = (OpwAccumulator(tuple(sources), protocol=name) for name in ("nvds", "masked"))
     starts = {0, *pictures.cuts}
     for start, stop in blocks(pictures.frames):
@@ -43,6 +43,8 @@ def opw_figures(
             nvds.push(picture, frame, None if first else back[i])
             hidden = None if first else occluded_in_later(back[i], ahead[i])
             masked.push(picture, frame, None if first else back[i], occluded=hidden)
+    if pictures.frames == len(starts):
+        return {name: {} for name in sources}  # the sum over no pair is 0, which would count as perfectly steady
     figures = {"opw": nvds.results(), "opw_masked": masked.results()}
     return {name: {key: result[name].mean for key, result in figures.items()} for name in sources}
 

@@ -188,6 +188,16 @@ def test_other_methods_are_added_to_what_is_there(made, tmp_path):
         assert volume_of(made, row).results == ("initial", "forward", "backward", "mix"), "not replaced by less"
 
 
+def test_a_video_of_one_frame_has_no_opw_that_would_count_as_steady(tmp_path):
+    out = tmp_path / "out"
+    nvds("bench", "synthetic:900?frames=1&size=96x64", "--out", out, "--short-side", 64, "--methods", "initial,mix")
+    rows = read_rows(out, RESULTS_FILE)
+    assert {row["method"] for row in rows} == {"initial", "mix", "box", "constant"}
+    for row in rows:
+        assert (row["status"], row["opw"], row["opw_masked"], row["pairs"]) == ("done", None, None, 0)
+        assert row["abs_rel"] > 0
+
+
 def test_the_alignment_reaches_the_metric(made):
     row = rows_of(made, set="7scenes", video="chess-seq-03", method="initial")[0]
     dataset = open_dataset(f"7scenes:{made.scenes}")

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from flows.bench_of_runs import rows_of_run, timed_of_run
 from flows.reporting import describe
 from nvds_core.geometry.colmap import write_pictures
 from nvds_core.types import ConfigError
@@ -121,6 +122,8 @@ def check_untouched(out, summary, watched, status, words):
     (row,) = latest(str(out), "outcomes")
     assert (row["status"], row["reason"], row["step"]) == ("done", status, "optimized")
     assert words in row["message"]
+    rows = {row["method"]: (row["status"], row["reason"]) for row in rows_of_run(str(out))}
+    assert rows == {"initial": ("done", None), "tto": ("failed", status)}
     (outcome,) = watched.outcomes
     assert f"not optimised ({status})" in describe(outcome)
     return row["message"]
@@ -187,6 +190,12 @@ def test_the_stabiliser_works_on_the_optimised_disparity(runs, tmp_path):
     assert volume.results == ("initial", "optimized", "forward", "backward", "mix")
     assert set(summary["opw"]) == set(volume.results)
     assert all(value > 0 for value in summary["opw"].values())
+    rows = {row["method"]: row for row in rows_of_run(str(tmp_path / "out"))}
+    assert list(rows) == ["initial", "tto", "tto+forward", "tto+backward", "tto+mix"]
+    assert rows["tto+mix"]["opw"] == summary["opw"]["mix"]
+    assert [row["stabilizer"] for row in rows.values()] == [None, None, *["nvds-tiny"] * 3]
+    seconds = {row["method"]: row["ms_per_frame"] for row in timed_of_run(str(tmp_path / "out"))}
+    assert seconds["initial"] < seconds["tto"] < seconds["tto+mix"], "what a method needs was all counted"
 
 
 def test_poses_of_one_video_are_not_given_to_several(runs, tmp_path):
