@@ -8,7 +8,6 @@ import json
 import os
 import re
 import secrets
-import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from storage.errors import StorageError, translated
 from storage.files import read_json, sync_directory
-from storage.processes import start_of
+from storage.processes import lives, machine, start_of
 from storage.trees import remove_tree, sync_tree
 from storage.urls import local_path
 
@@ -103,7 +102,8 @@ class ArtifactStore:
     def sweep(self, older_than_s: float = 0.0) -> list[Path]:
         """Remove unfinished folders whose process is dead and that nobody touched for `older_than_s` seconds.
 
-        Folders of other machines cannot be judged: they go when untouched for a day (or `older_than_s`, if longer).
+        Folders of other machines, of other containers and from before a restart cannot be judged: they go when
+        untouched for a day (or `older_than_s`, if longer).
 
         Returns:
             The folders removed.
@@ -141,16 +141,16 @@ class ArtifactStore:
 
     def _is_orphan(self, temporary: Path, older_than_s: float) -> bool:
         owner_file = self._owner_file(temporary)
-        with contextlib.suppress(StorageError, KeyError, TypeError):
+        with contextlib.suppress(StorageError, AttributeError):  # none, damaged, or no object
             owner = read_json(owner_file)
-            if owner["host"] == socket.gethostname():
-                alive = start_of(owner["pid"]) == owner["started"]
+            alive = lives(owner.get("machine"), owner.get("pid"), owner.get("started"))
+            if alive is not None:
                 return not alive and _idle_seconds(temporary, owner_file) >= older_than_s
         return _idle_seconds(temporary, owner_file) >= max(older_than_s, _FOREIGN_AGE_S)
 
 
 def _write_owner(path: Path) -> None:
-    owner = {"host": socket.gethostname(), "pid": os.getpid(), "started": start_of(os.getpid())}
+    owner = {"machine": machine(), "pid": os.getpid(), "started": start_of(os.getpid())}
     path.write_text(json.dumps(owner))
 
 

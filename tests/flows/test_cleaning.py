@@ -10,6 +10,7 @@ import pytest
 from flows.cleaning import clean
 from storage import ArtifactRef, StorageError
 from storage.leases import Leases, open_claims
+from storage.processes import machine
 from storage.tables import append
 from tasks.workspace import Workspace, make_workspace
 from tests.storage.test_leases import leave_a_dead_claim
@@ -30,7 +31,7 @@ def used(tmp_path: Path) -> Workspace:
     (out / "videos" / ".old-1-2").mkdir()
     old = out / ".work" / ".tmp" / f"initial-{KEY}-1-2"
     old.mkdir(parents=True)
-    owner = {"host": os.uname().nodename, "pid": 2**22 + 1, "started": 1.0}
+    owner = {"machine": machine(), "pid": 2**22 + 1, "started": 1.0}
     old.with_name(old.name + ".owner").write_text(json.dumps(owner))
     for run in ("first", "last"):
         (out / "runs" / run).mkdir(parents=True)

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pickle
+import socket
 import subprocess
 import sys
 import threading
@@ -116,7 +117,16 @@ def test_sweep_judges_a_reused_process_number_by_its_start(store: ArtifactStore)
         folder.mkdir()  # so that the block can be left as usual
 
 
-@pytest.mark.parametrize("owner", [None, '{"host": "elsewhere", "pid": 1, "started": 1}', "{", "[]"])
+def test_sweep_spares_a_container_that_shares_the_name_of_the_host(store: ArtifactStore):
+    with store.create(REF) as folder:
+        owner_file = folder.with_name(folder.name + ".owner")
+        owner = json.loads(owner_file.read_text())
+        elsewhere = " ".join([socket.gethostname(), *owner["machine"].split()[1:-1], "pid:[1]"])
+        owner_file.write_text(json.dumps({**owner, "machine": elsewhere, "pid": 2**22 + 1}))
+        assert store.sweep() == []
+
+
+@pytest.mark.parametrize("owner", [None, '{"machine": "elsewhere", "pid": 1, "started": 1}', "{", "[]"])
 def test_sweep_leaves_what_it_cannot_judge_for_a_day(store: ArtifactStore, owner: str | None):
     stranger = store.root / ".tmp" / "flow-0123abcd-1-ffff"
     stranger.mkdir(parents=True)
