@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.peak import peak_memory
+from nvds_core.memory import peak_memory
 from nvds_core.video import CutDetector, open_video, write_h264
 
 LENGTHS = (100, 2000)

@@ -24,9 +24,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.peak import peak_memory
 from benchmarks.pipelines import Clock, Floats, Networks, overlapped, published_order
 from nvds_core.flow.base import FlowEstimator, create_flow
+from nvds_core.memory import peak_memory
 from nvds_core.models import create_model
 from nvds_core.predictors.base import create_predictor
 from tasks.precision import Precision

@@ -28,9 +28,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.peak import peak_memory
 from benchmarks.stabilizer_opw import precision_opw
-from nvds_core.memory import keep_freed_memory
+from nvds_core.memory import keep_freed_memory, peak_memory
 from nvds_core.models import create_model
 from nvds_core.stabilization import NvdsNetwork, StreamingStabilizer, winograd
 from tests.fill import fill

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from benchmarks import tto_scene, tto_tuning
-from benchmarks.peak import peak_memory
 from nvds_core import tto
+from nvds_core.memory import peak_memory
 from nvds_core.synthetic.still import ExactVideo, still_scene
 
 MOTIONS = ("sideways", "diagonal", "forward")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import resource
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,11 @@ from flows.bench_inputs import BenchVideo
 from flows.bench_rows import STABILIZED
 from flows.config import RunConfig, load_config
 from flows.launch import Job, execute
-from flows.ledger import MEGABYTE, RSS_UNIT, Outcome
+from flows.ledger import Outcome
 from flows.planning import Plan, plan_run
 from flows.reporting import Reporter, current_reporter, reporting
 from flows.tto import TtoConfig
+from nvds_core import memory
 from nvds_core.types import ConfigError
 from storage.catalog import read_record
 from storage.locations import join, safe_name
@@ -122,8 +122,8 @@ def run_tuned(
 
 def peak_memory() -> tuple[float, float | None]:
     """Most memory of this process and of its GPU so far, megabytes; None without a GPU."""
-    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT / MEGABYTE
-    return rss, torch.cuda.max_memory_reserved() / MEGABYTE if torch.cuda.is_available() else None
+    gpu = torch.cuda.max_memory_reserved() / 1e6 if torch.cuda.is_available() else None
+    return memory.peak_memory(), gpu
 
 
 def _run(out: Path, store: str, config: RunConfig, videos: Sequence[BenchVideo]) -> dict[Path, Ran]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import resource
 import secrets
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,8 +17,6 @@ from tasks.workspace import StepResult, Workspace, public_text
 
 FLUSH_S = 5.0  # how much of the tables a crash may cost; finished videos themselves are never lost
 FLUSHES = 64  # until the parts are merged, so that "nvds status" need not open thousands
-MEGABYTE = 1e6
-RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 TABLES = ("catalog", "outcomes", "timings", "scores")
 RESULTS = ("initial", "forward", "backward", "mix")
 log = logging.getLogger("nvds")
@@ -153,7 +149,9 @@ class Ledger:
 
 def peak_rss_mb() -> float:
     """The largest memory of this process so far, in megabytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT / MEGABYTE
+    from nvds_core.memory import peak_memory  # here, as the package loads torch, and "nvds status" must be quick
+
+    return peak_memory()
 
 
 def _done_rows(out: str) -> dict[str, str]:

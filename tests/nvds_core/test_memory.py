@@ -1,4 +1,4 @@
-"""The allocator's setting, in a process of its own, because it cannot be undone."""
+"""The allocator's setting and the peak, in processes of their own, as neither can be undone."""
 
 from __future__ import annotations
 
@@ -36,3 +36,17 @@ def test_kept_memory_is_not_mapped_anew_by_every_allocation() -> None:
     pages = (40 << 20) // 4096
     saved = page_faults("plain") - page_faults("keep")
     assert saved > 15 * pages  # of 20 allocations only the first touches new pages
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere the system counts it")
+def test_the_peak_is_of_this_process_and_not_of_the_one_that_started_it() -> None:
+    peak = "from nvds_core.memory import peak_memory; print(peak_memory())"
+    start = f"""
+import subprocess, sys
+held = bytearray(1 << 30)
+for page in range(0, len(held), 4096):
+    held[page] = 1
+subprocess.run([sys.executable, "-c", {peak!r}], check=True)
+"""
+    run = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, timeout=300, check=True)
+    assert 10 < float(run.stdout) < 1000
