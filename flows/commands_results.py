@@ -51,7 +51,7 @@ def table(
     published: Annotated[bool, typer.Option("--published", help="Papers' rows beside those of a benchmark.")] = False,
     output: Annotated[Path | None, typer.Option(help="File to write; standard output if not given.")] = None,
 ) -> None:
-    """Print one row per video of a run (OPW of the four results), or the tables of a benchmark."""
+    """Print one row per video of a run (OPW of its results), or the tables of a benchmark."""
     with clear_errors():
         from flows import bench_tables, results, table_formats
         from flows.bench_rows import is_bench

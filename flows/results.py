@@ -14,9 +14,10 @@ from storage.locations import exists, filesystem, is_local, join, local_path, sa
 
 Row = dict[str, Any]
 DIVISOR = "frames"  # OPW of a video is the sum over pairs divided by this count (protocol "nvds")
+SCORED = (*RESULTS, "optimized")  # the last after `nvds tto`
 COLUMNS = (
     *("video_id", "status", "reason", "frames", "scenes", "width", "height"),
-    *RESULTS,
+    *SCORED,
     *("ratio", "protocol", "flow", "divisor", "uri", "message"),
 )
 
@@ -33,7 +34,7 @@ def video_rows(out: str) -> list[Row]:
 def row_of(outcome: Row) -> Row:
     """The row of one settled video (`storage.settled_videos`)."""
     scores: dict[str, Row] = outcome["opw"]
-    opw = {name: _finite(scores[name]["value"]) if name in scores else None for name in RESULTS}
+    opw = {name: _finite(scores[name]["value"]) if name in scores else None for name in SCORED}
     measured = next(iter(scores.values()), None)
     return {
         "video_id": outcome["video_id"],
@@ -56,7 +57,7 @@ def row_of(outcome: Row) -> Row:
 def mean_row(rows: Sequence[Row]) -> Row:
     """Plain means over the finished videos; ``ratio`` is the mean mix over the mean initial of videos with both."""
     done = [row for row in rows if row["status"] == "done"]
-    means = {name: _mean([row[name] for row in done if row[name] is not None]) for name in RESULTS}
+    means = {name: _mean([row[name] for row in done if row[name] is not None]) for name in SCORED}
     both = [row for row in done if row["mix"] is not None and row["initial"] is not None]
     ratio = _ratio(_mean([row["mix"] for row in both]), _mean([row["initial"] for row in both]))
     return {"videos": len(done), **means, "ratio": ratio}

@@ -10,22 +10,21 @@ from collections.abc import Callable, Sequence
 from flows.bench_formats import md_line, to_html, to_latex
 from flows.bench_sections import Cell, Column, Document, Line, Section
 from flows.ledger import RESULTS
-from flows.results import COLUMNS, Row, mean_row, measured_with
+from flows.results import COLUMNS, SCORED, Row, mean_row, measured_with
 
 
 def to_markdown(rows: Sequence[Row]) -> str:
     """A table for people: what was measured, one row per video, the mean, and what failed."""
     used, mean = measured_with(rows), mean_row(rows)
-    several_flows = len(used["flow"]) > 1
-    heads = ["video", "size", "frames", "scenes", *RESULTS, "mix / initial", *(["flow"] if several_flows else [])]
+    several_flows, shown = len(used["flow"]) > 1, _shown(rows)
+    heads = ["video", "size", "frames", "scenes", *shown, "mix / initial", *(["flow"] if several_flows else [])]
     lines = [describe_measure(used), "", md_line([*heads, "status"])]
-    lines.append(md_line(["---", *["---:"] * (3 + len(RESULTS) + 1), *(["---"] if several_flows else []), "---"]))
+    lines.append(md_line(["---", *["---:"] * (3 + len(shown) + 1), *(["---"] if several_flows else []), "---"]))
     for row in rows:
         size = f"{row['width']}x{row['height']}" if row["width"] else ""
-        status = row["status"] if row["status"] == "done" else f"failed: {row['reason']}"
-        cells = [row["video_id"], size, row["frames"], row["scenes"], *_numbers(row)]
-        lines.append(md_line([*cells, *([row["flow"]] if several_flows else []), status]))
-    cells = [f"mean of {mean['videos']}", "", "", "", *_numbers(mean)]
+        cells = [row["video_id"], size, row["frames"], row["scenes"], *_numbers(row, shown)]
+        lines.append(md_line([*cells, *([row["flow"]] if several_flows else []), _status(row)]))
+    cells = [f"mean of {mean['videos']}", "", "", "", *_numbers(mean, shown)]
     lines.append(md_line([*cells, *([""] if several_flows else []), ""]))
     return "\n".join(lines) + "\n"
 
@@ -60,7 +59,7 @@ def to_parquet(rows: Sequence[Row]) -> bytes:
 
     kinds = dict.fromkeys(COLUMNS, pa.string())
     kinds |= dict.fromkeys(("frames", "scenes", "width", "height"), pa.int64())
-    kinds |= dict.fromkeys((*RESULTS, "ratio"), pa.float64())
+    kinds |= dict.fromkeys((*SCORED, "ratio"), pa.float64())
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(list(rows), schema=pa.schema(list(kinds.items()))), sink, compression="zstd")
     return sink.getvalue()
@@ -68,11 +67,11 @@ def to_parquet(rows: Sequence[Row]) -> bytes:
 
 def as_document(rows: Sequence[Row]) -> Document:
     """The table for people as a section, for the formats that benchmarks have too."""
-    used, mean = measured_with(rows), mean_row(rows)
-    names = ("video_id", "frames", "scenes", *RESULTS, "ratio", "status")
-    columns = [Column(name, name, 4 if name in RESULTS else 3, text=name in ("video_id", "status")) for name in names]
-    lines = [Line({name: Cell(row[name]) for name in names}) for row in rows]
-    total = {"video_id": f"mean of {mean['videos']}"} | {name: mean[name] for name in (*RESULTS, "ratio")}
+    used, mean, shown = measured_with(rows), mean_row(rows), _shown(rows)
+    names = ("video_id", "frames", "scenes", *shown, "ratio", "status")
+    columns = [Column(name, name, 4 if name in shown else 3, text=name in ("video_id", "status")) for name in names]
+    lines = [Line({name: Cell(row[name]) for name in names} | {"status": Cell(_status(row))}) for row in rows]
+    total = {"video_id": f"mean of {mean['videos']}"} | {name: mean[name] for name in (*shown, "ratio")}
     lines.append(Line({name: Cell(value) for name, value in total.items()}))
     facts = {name: ", ".join(values) or "none" for name, values in used.items()}
     return Document("videos", (), [Section("OPW by video", facts, columns, lines)])
@@ -92,7 +91,16 @@ FORMATS: dict[str, Callable[[Sequence[Row]], bytes]] = {
 }
 
 
-def _numbers(row: Row) -> list[str]:
-    return ["" if row[name] is None else f"{row[name]:.4f}" for name in RESULTS] + [
+def _shown(rows: Sequence[Row]) -> list[str]:
+    """Results with a column in the tables for people: the four of a run, and the optimised one where there is one."""
+    return [name for name in SCORED if name in RESULTS or any(row[name] is not None for row in rows)]
+
+
+def _status(row: Row) -> str:
+    return str(row["status"]) if row["status"] == "done" else f"failed: {row['reason']}"
+
+
+def _numbers(row: Row, shown: Sequence[str]) -> list[str]:
+    return ["" if row[name] is None else f"{row[name]:.4f}" for name in shown] + [
         "" if row["ratio"] is None else f"{row['ratio']:.3f}"
     ]

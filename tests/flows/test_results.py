@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 from datetime import UTC, datetime, timedelta
 
+import pyarrow.parquet as pq
 import pytest
 
 from flows.results import example, mean_row, video_rows
-from flows.table_formats import to_markdown
+from flows.table_formats import FORMATS, to_markdown
 from storage import settled_videos
 from storage.catalog import read_record
 from storage.tables import append
@@ -56,6 +58,27 @@ def test_a_score_that_is_not_finite_is_missing(tmp_path):
     tell(tmp_path, "a", 1, "v-1", "done", "1.mp4", {"initial": float("nan"), "mix": 0.6})
     [row] = video_rows(str(tmp_path))
     assert (row["initial"], row["ratio"]) == (None, None)
+
+
+def test_the_optimised_result_has_a_column_in_every_format(tmp_path):
+    tell(tmp_path, "a", 1, "v-1", "done", "1.mp4", {"initial": 1.0})
+    rows = video_rows(str(tmp_path))
+    assert all(b"optimized" not in FORMATS[name](rows) for name in ("md", "latex", "html"))
+    tell(tmp_path, "b", 2, "v-2", "done", "2.mp4", {"initial": 1.0, "optimized": 0.125})
+    rows = video_rows(str(tmp_path))
+    assert [row["optimized"] for row in rows] == [None, 0.125]
+    assert all(
+        b"optimized" in FORMATS[name](rows) and b"0.125" in FORMATS[name](rows) for name in FORMATS if name != "parquet"
+    )
+    assert pq.read_table(io.BytesIO(FORMATS["parquet"](rows)))["optimized"].to_pylist() == [None, 0.125]
+    assert json.loads(FORMATS["json"](rows))["mean"]["optimized"] == 0.125
+
+
+def test_the_tables_for_people_say_why_a_video_failed(tmp_path):
+    tell(tmp_path, "a", 1, "v-1", "failed", "1.mp4", reason="too_large", message="huge")
+    rows = video_rows(str(tmp_path))
+    found = {name: FORMATS[name](rows).decode().replace("\\_", "_") for name in ("md", "latex", "html")}
+    assert all("failed: too_large" in text for text in found.values()), found
 
 
 def test_an_example_is_one_line_whatever_the_file_is_called():
