@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import ast
 import errno
+import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import httpx
@@ -8,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from flows.crew import WORKER_DIED
 from flows.failures import explain, reason_for
+from flows.shards import TIMED_OUT
 from nvds_core.types import CoreError, DecodeError
 from storage import StorageError
 
@@ -76,3 +82,29 @@ def test_what_a_failed_step_held_is_let_go():
     except DecodeError as error:
         explain("v-1", "frames", error)
         assert held[0]() is None
+
+
+WORKING = ("nvds_core/video", "nvds_core/predictors", "nvds_core/flow", "nvds_core/tto", "storage", "tasks")
+# of commands, of notebooks, and of optimisation, which has its own table
+NEVER_OF_A_FAILED_VIDEO = {"no_input", "library", "no_parallax"}
+
+
+def reasons_in(folder: Path) -> Iterator[str]:
+    """Every text that is given as ``reason=``."""
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.keyword) and node.arg == "reason" and isinstance(node.value, ast.Constant):
+                yield str(node.value.value)
+
+
+def test_the_operators_page_explains_every_reason_a_video_can_fail_with(repo):
+    explained = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", page(repo), flags=re.MULTILINE))))
+    used = {reason for folder in WORKING for reason in reasons_in(repo / folder)} - NEVER_OF_A_FAILED_VIDEO
+    used |= {kind.reason for kind in (CoreError, *CoreError.__subclasses__(), StorageError)}
+    used |= {TIMED_OUT, WORKER_DIED, "internal", "memory", "orchestrator", "disk_full", "read_only", "transient"}
+    assert used <= explained, used - explained
+    assert explained <= used, explained - used
+
+
+def page(repo: Path) -> str:
+    return (repo / "docs" / "operations.md").read_text(encoding="utf-8")
