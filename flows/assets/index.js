@@ -21,9 +21,9 @@
     const given = new URLSearchParams(location.hash.slice(1));
     for (const name of ["q", "status", "reason"]) state[name] = given.get(name) ?? "";
     const [sort, direction] = (given.get("sort") ?? "").split(":");
-    state.sort = sort in at ? sort : "";
+    state.sort = Object.hasOwn(at, sort) ? sort : "";
     state.down = direction === "down";
-    state.page = Math.max(0, Number(given.get("page") ?? 1) - 1 || 0);
+    state.page = Math.max(0, Math.floor(Number(given.get("page") ?? 1)) - 1 || 0);
     $("query").value = state.q;
     $("status").value = state.status;
     $("reason").value = state.reason;

@@ -89,15 +89,13 @@
 
   function key(event) {
     if (Report.typing(event)) return;
-    const slider = event.target === $("seek");
-    const onButton = event.target.matches("button, summary, a, [type=checkbox]");
     const second = Math.max(1, Math.round(fps));
     const actions = {
       ArrowLeft: () => step(event.shiftKey ? -second : -1), ArrowRight: () => step(event.shiftKey ? second : 1),
       n: () => jump(1), p: () => jump(-1),
     };
-    if (!onButton) actions[" "] = toggle;
-    if (slider || onButton) Object.assign(actions, slider ? { Home: () => seek(0), End: () => seek(last) } : {});
+    if (!event.target.matches("button, summary, a, [type=checkbox]")) actions[" "] = toggle; // these have a use for it
+    if (event.target === $("seek")) Object.assign(actions, { Home: () => seek(0), End: () => seek(last) });
     const action = actions[event.key];
     if (action) {
       event.preventDefault();

@@ -132,6 +132,14 @@ def test_the_table_filters_by_words_status_and_reason(page, report):
     assert index.evaluate("window.hacked") is None
 
 
+def test_an_address_that_was_mistyped_shows_the_nearest_page(page, report):
+    index = page.open(report / "index.html", "#sort=toString:up&page=2.5&status=lost")
+    assert index.text_content("#count") == "0 of 253 videos"
+    index = page.open(report / "index.html", "#sort=toString:up&page=2.5")
+    assert "Page 2 of 3" in index.text_content("#pager")
+    assert index.locator("th[aria-sort=ascending]").count() == 0
+
+
 def test_a_bar_of_the_failures_filters_the_table(page, report):
     index = drawn(page.open(report / "index.html"))
     index.click(".bars a:has-text('decode')")
