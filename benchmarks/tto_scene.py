@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,16 +35,19 @@ class Errors:
 
 
 def measure(colmap: dict[str, dict[str, Camera]]) -> list[Row]:
-    """A row per set of poses and least angle; the flow and its masks are the same for all."""
+    """A row per set of poses and least angle; the flow and its masks are the same for all that have every frame."""
     sources: dict[str, dict[str, Camera] | None] = {"data set": None, **colmap}
-    flow: PairFlow | None = None
+    flows: dict[bytes, PairFlow] = {}
     rows = []
     for name, cameras in sources.items():
         footage = rgbd_footage(FRAMES, SIZE, cameras)
-        if flow is None or len(footage.rgb) != FRAMES:
-            flow = PairFlow(footage.rgb, "dis")
+        frames = hashlib.sha256(footage.rgb).digest()
+        if frames not in flows:
+            flows[frames] = PairFlow(footage.rgb, "dis")
         for sin2_min in ANGLES:
-            rows.append({"poses": name, "sin2_min": sin2_min, **errors(footage, flow, sin2_min, fit=bool(cameras))})
+            rows.append(
+                {"poses": name, "sin2_min": sin2_min, **errors(footage, flows[frames], sin2_min, fit=bool(cameras))}
+            )
     return rows
 
 

@@ -102,6 +102,8 @@ def measure(options: argparse.Namespace, *, quiet: bool) -> list[Row]:
         makers["rgbd_scene"] = partial(rgbd_footage, options.real_frames, SIZE)
     elif not quiet:
         print("\nrgbd_scene: ../shared/data is not beside this checkout, left out")
+    if options.video and options.video not in makers:
+        raise SystemExit(f"--video {options.video}: no such video here; take one of {', '.join(makers)}")
     rows = []
     if not quiet:
         print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import pickle
@@ -52,8 +53,13 @@ def fingerprint(network: nn.Module, video: TuneVideo, alignment: Alignment, conf
 
 
 def save_progress(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, own: str, state: TuneState) -> None:
-    """Replace the file as a whole: whoever is killed here leaves the previous epoch behind."""
+    """Replace the file as a whole: whoever is killed here leaves the previous epoch behind.
+
+    What such a one had written so far, five times the network at most, is removed by the next.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f"{glob.escape(path.name)}.partial-*"):
+        left.unlink(missing_ok=True)
     content = {"own": own, "network": network.state_dict(), "optimizer": optimizer.state_dict(), "state": vars(state)}
     partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
     try:

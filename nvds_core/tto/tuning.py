@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -204,7 +204,7 @@ def _depth_of(
 
 
 def pair_loss(
-    depth: dict[int, Tensor] | Tensor,
+    depth: Mapping[int, Tensor] | Sequence[Tensor] | Tensor,
     video: TuneVideo,
     pairs: list[tuple[int, int]],
     alignment: Alignment,
@@ -234,8 +234,7 @@ def validation_loss(
     network: nn.Module, video: TuneVideo, alignment: Alignment, config: TuneConfig, device: torch.device
 ) -> float:
     """The mean loss over all pairs, in evaluation mode; holds one depth map per frame."""
-    maps = torch.stack(list(disparities(network, video, batch=config.pairs_at_once, device=device)))
-    depth = alignment.depth(maps)
+    depth = [alignment.depth(m) for m in disparities(network, video, batch=config.pairs_at_once, device=device)]
     total = 0.0
     for pairs in _batches(video.pairs, config.pairs_at_once):
         total += float(pair_loss(depth, video, pairs, alignment, config, device)) * len(pairs)

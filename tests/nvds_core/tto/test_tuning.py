@@ -116,8 +116,9 @@ def test_a_run_killed_in_the_middle_ends_with_the_same_bits(tmp_path, kill_at):
     assert run(path, config) == run(None, config)
 
 
-def test_a_resumed_run_says_where_it_went_on(tmp_path):
+def test_a_resumed_run_says_where_it_went_on_and_leaves_one_file(tmp_path):
     path = tmp_path / "progress.pt"
+    (tmp_path / "progress.pt.partial-1").write_bytes(b"of one that was killed while it wrote")
     model, material = network(), video()
     alignment = align_network(model, material)
     finetune(model, material, alignment, dataclasses.replace(FAST, epochs=3), checkpoint=path)
