@@ -34,11 +34,13 @@ def bench_document(outs: Sequence[str], layout: Layout, *, published: bool = Fal
 def _joined(outs: Sequence[str], file: str) -> list[Row]:
     """The rows of all folders; what several of them have is told apart by the folder's name behind the predictor."""
     rows: list[Row] = []
-    for out in outs:
+    folders = [Path(out).absolute().name for out in outs]
+    for number, (out, folder) in enumerate(zip(outs, folders, strict=True), start=1):
+        label = folder if folders.count(folder) == 1 else f"{folder} {number}"
         taken = {tuple(row[name] for name in IDENTITY) for row in rows}
         for row in _rows_of(out, file):
             same = tuple(row[name] for name in IDENTITY) in taken
-            rows.append({**row, "predictor": f"{row['predictor']} ({Path(out).absolute().name})"} if same else row)
+            rows.append({**row, "predictor": f"{row['predictor']} ({label})"} if same else row)
     return rows
 
 

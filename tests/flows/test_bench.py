@@ -253,6 +253,8 @@ def test_the_table_command_reads_benchmarks(made, tmp_path):
     target = tmp_path / "table.html"
     assert nvds("table", made.out, made.other, "--format", "html", "--output", target).exit_code == 0
     assert "tiny (other)" in target.read_text(encoding="utf-8"), "the same results in two folders are told apart"
+    thrice = json.loads(nvds("table", made.out, made.out, made.out, "--format", "json").stdout)["sections"][0]["rows"]
+    assert [row["predictor"] for row in thrice if row["method"] == "mix"] == ["tiny", "tiny (out 2)", "tiny (out 3)"]
     published = nvds("table", made.out, "--published").stdout
     assert "### sintel (published only)" in published
     assert "| DepthCrafter v1.0.1 (5 steps) |" in published
