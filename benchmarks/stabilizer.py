@@ -192,9 +192,21 @@ def measure_variants(model: NvdsNetwork, size: tuple[int, int], rounds: int) -> 
     for name in seconds:
         if name.endswith("batch 4"):
             seconds[name] /= 4
-    model.to(memory_format=torch.channels_last)
-    seconds["streaming channels_last"] = best_of({"x": Streaming(model, frames)}, rounds)["x"]
-    model.to(memory_format=torch.contiguous_format)
+    seconds["streaming channels_last"] = in_layout(model, torch.channels_last, lambda: Streaming(model, frames), rounds)
+    return seconds
+
+
+def in_layout(
+    model: NvdsNetwork, layout: torch.memory_format, build_stream: Callable[[], Streaming], rounds: int
+) -> float:
+    """Seconds of a stream with the model's weights in another layout."""
+    # Outside of inference mode: of weights that are made in it nobody can tell whether they change, so that the
+    # convolutions would take the long way from then on.
+    with torch.inference_mode(False):
+        model.to(memory_format=layout)
+    seconds = best_of({"stream": build_stream()}, rounds)["stream"]
+    with torch.inference_mode(False):
+        model.to(memory_format=torch.contiguous_format)
     return seconds
 
 

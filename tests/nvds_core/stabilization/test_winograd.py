@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from benchmarks.stabilizer import Streaming, build, in_layout, random_frames
 from nvds_core.stabilization import winograd
 from nvds_core.stabilization.winograd import Conv3x3, convolve, transform_kernel
 
@@ -61,3 +62,12 @@ def test_new_weights_are_used_after_the_old_ones_were_transformed() -> None:
         layer(x)
         layer.load_state_dict(other)
         torch.testing.assert_close(layer(x).double(), exact(layer, x), rtol=0, atol=2e-3)
+
+
+def test_the_benchmark_leaves_weights_that_take_the_shorter_way() -> None:
+    model = build("nvds-tiny", filled=False)
+    with torch.inference_mode():
+        frames = random_frames(4, (32, 32))
+        assert in_layout(model, torch.channels_last, lambda: Streaming(model, frames), 1) > 0
+    assert not any(weight.is_inference() for weight in model.parameters())
+    assert all(weight.is_contiguous() for weight in model.parameters())
