@@ -5,7 +5,8 @@
 Both orders of work (`benchmarks.pipelines`) run on the same clip, in the same process, with the same modules and random
 weights (speed does not depend on weights). Per stage: seconds it was busy and its share of the wall time, which add up
 to more than 1 where stages overlap. ``device`` is the share of the networks: all there is to gain by more overlap is
-what it lacks to 1. On a GPU also tf32 and several batch sizes, peak memory, and frames/s against the target.
+what it lacks to 1. Peak memory is that of the process so far on a CPU, that of the row on a GPU; there also tf32,
+several batch sizes, and frames/s against the target.
 """
 
 from __future__ import annotations

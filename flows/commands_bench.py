@@ -38,7 +38,7 @@ def bench(
     methods: Annotated[
         str, typer.Option(help="Of initial, forward, backward, mix, tto, cvd, box; joined by commas.")
     ] = "initial,forward,backward,mix,box",
-    stabilizer: Annotated[str | None, typer.Option(help="nvds-tiny or nvds. [default: nvds-tiny]")] = None,
+    stabilizer: Annotated[str | None, typer.Option(help="nvds-tiny, nvds or nvds-nyu. [default: nvds-tiny]")] = None,
     flow: Annotated[str | None, typer.Option(help=FLOW_HELP)] = None,
     align: Annotated[
         str, typer.Option(help="Fit to the truth: video (one scale and shift), frame, median, scale or none.")

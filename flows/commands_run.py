@@ -38,7 +38,9 @@ def run(
     inputs: options.Inputs,
     out: options.Out,
     predictor: Annotated[str | None, typer.Option(help=options.PREDICTOR_HELP)] = None,
-    stabilizer: Annotated[str | None, typer.Option(help="nvds-tiny, nvds or none. [default: nvds-tiny]")] = None,
+    stabilizer: Annotated[
+        str | None, typer.Option(help="nvds-tiny, nvds, nvds-nyu or none. [default: nvds-tiny]")
+    ] = None,
     flow: Annotated[str | None, typer.Option(help=options.FLOW_HELP)] = None,
     short_side: options.ShortSide = None,
     size: options.Size = None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from flows.report_index import index_page
 from flows.report_media import GONE, Media, kept_media, make_media
 from flows.report_video import video_page
 from nvds_core.types import ConfigError
-from storage import StorageError, is_local, join, local_path, read_bytes, read_record, write_json_atomic
+from storage import StorageError, is_local, join, local_path, read_bytes, read_record, remove_tree, write_json_atomic
 from storage.errors import redact
 
 REPORT_FILE, REPORT_FORMAT = "nvds-report.json", {"format": "nvds-report", "format_version": 1}
@@ -152,7 +151,7 @@ def _remove_gone(folder: Path, videos: set[str]) -> None:
             page.unlink()
     for place in (folder / "media").iterdir():
         if place.name not in videos:
-            shutil.rmtree(place)
+            remove_tree(place)  # a file too: desktops leave theirs in folders that were looked at
 
 
 def _write(path: Path, text: str) -> None:

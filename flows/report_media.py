@@ -94,7 +94,7 @@ def kept_media(record: dict[str, Any], folder: Path) -> Media | None:
         if error.reason not in ("absent", "format"):
             raise
         return None
-    if marker.get("key") != media_key(record):
+    if not isinstance(marker, dict) or marker.get("key") != media_key(record):
         return None
     return Media(tuple(marker["panels"]), marker["note"])
 

@@ -14,11 +14,12 @@ import pytest
 import typer
 from prefect.exceptions import TerminationSignal
 
+from flows.cli import app
 from flows.cli_common import clear_errors, shown_log
 from flows.ledger import RESULTS
 from tests.flows.finished import FRAMES, FinishedRun, finished_run, nvds, options
 
-COMMANDS = ("run", "bench", "status", "rerun", "clean", "table", "export", "probe", "demo", "train")
+COMMANDS = [command.callback.__name__ for command in app.registered_commands if command.callback]
 
 
 @pytest.fixture(scope="module")

@@ -213,6 +213,7 @@ def test_videos_that_are_gone_leave_the_report(made, report, tmp_path):
     other = MadeOutput(tmp_path / "other" / "out")
     other.add("b-9", opw=OPW)
     other.write_tables()
+    (folder / "media" / ".DS_Store").write_bytes(b"of a desktop")
     build_report(str(other.out), folder, players=0)
     assert [path.name for path in (folder / "videos").iterdir()] == ["b-9.html"]
     assert list((folder / "media").iterdir()) == []
@@ -227,6 +228,13 @@ def test_an_output_folder_of_any_name_has_a_report_with_links_into_it(made, tmp_
     [group] = [a["href"] for tag, a in Elements(page).tags if tag == "a" and (a["href"] or "").endswith("/videos/a-1")]
     assert (page.parent / os.fsdecode(unquote_to_bytes(group)) / "zarr.json").is_file()
     assert "d\\udcffpth # 1%" in Elements(out / "report" / "index.html").text
+
+
+def test_a_damaged_marker_costs_one_encoding(made, report, tmp_path):
+    out, folder = copied(made, report, tmp_path)
+    for video, text in {"a-1": "[]", "gone-2": "{", "unscored-3": "{}"}.items():
+        (folder / "media" / video / "media.json").write_text(text)
+    assert build_report(str(out), folder).encoded == 3
 
 
 def test_players_goes_by_flicker(made, tmp_path):
