@@ -93,7 +93,8 @@ def write_frames(video: DatasetVideo, folder: Path) -> None:
     """
     marker = folder.with_name(f".{folder.name}.json")
     listed = json.dumps({"frames": list(video.frame_names), "stamp": video.stamp()}) + "\n"
-    if folder.is_dir() and marker.is_file() and marker.read_text(encoding="utf-8") == listed:
+    known = folder.is_dir() and marker.is_file() and marker.read_text(encoding="utf-8") == listed
+    if known and all(frame.exists() for frame in folder.iterdir()):  # links end in nothing where a set was moved
         return
     beside = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
     shutil.rmtree(beside, ignore_errors=True)

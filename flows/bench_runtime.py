@@ -46,13 +46,11 @@ def runtime_rows(
             ran = runs[method if method in TUNED else "main"].get(video.folder)
             if method in CONTROLS or ran is None or ran.record is None or ran.untouched:
                 continue
-            out = ran.workspace.out
-            if out not in timings:
-                timings[out] = seconds_of_steps(out)
             identity = (video.dataset.name, video.video.name, predictor, method)
             row = dict(zip(IDENTITY, identity, strict=True)) | {"key": ran.record["key"]}
             old = before.get((*identity, ran.record["key"]))
-            spent = _spent(COSTS[method], timings, ran, runs["main"].get(video.folder))
+            others = (found[video.folder] for found in runs.values() if video.folder in found)
+            spent = _spent(COSTS[method], timings, [ran, *others])
             if old is not None or spent is None:
                 rows += [old] if old is not None else []
                 continue
@@ -86,12 +84,21 @@ def seconds_of_steps(out: str) -> Timings:
     return {(row["video_id"], row["step"]): row["seconds"] for row in in_time if not row["cached"]}
 
 
-def _spent(steps: Sequence[str], timings: Mapping[str, Timings], ran: Ran, main: Ran | None) -> float | None:
-    """Seconds of all steps; None if one of them was never seen at work, as its artifact came from elsewhere."""
+def _spent(steps: Sequence[str], timings: dict[str, Timings], places: Sequence[Ran]) -> float | None:
+    """Seconds of all steps; None if one of them was never seen at work, as its artifact came from elsewhere.
+
+    All runs of a predictor share their artifacts: the initial disparity of a tuned method may have been computed for
+    the main run, the flow of its pairs for another tuned method.
+
+    Args:
+        timings: by output folder; what is missing is read.
+        places: the method's own run first.
+    """
+    for place in places:
+        if place.workspace.out not in timings:
+            timings[place.workspace.out] = seconds_of_steps(place.workspace.out)
     total = 0.0
     for step in steps:
-        # the initial disparity of a tuned method may have been computed for the main run
-        places = [place for place in (ran, main) if place is not None and place.workspace.out in timings]
         found = [timings[place.workspace.out].get((place.video_id, step)) for place in places]
         seconds = next((value for value in found if value is not None), None)
         if seconds is None:

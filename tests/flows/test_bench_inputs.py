@@ -50,6 +50,16 @@ def test_what_is_written_is_written_anew_only_when_the_set_changes(tmp_path):
     assert len(list((tmp_path / "out" / "inputs" / "kitti").iterdir())) == 2, "the frames and what they were made of"
 
 
+def test_a_set_that_was_moved_is_linked_anew(tmp_path):
+    for place in (tmp_path / "here", tmp_path / "there"):
+        if place.name == "here":
+            makers.make_tum(place / "rgbd_dataset_freiburg1_xyz")
+        else:
+            (tmp_path / "here").rename(place)
+        [video] = write_inputs(tmp_path / "out", open_dataset(str(place)))
+        np.testing.assert_array_equal(read_picture(video.folder / "frame_000001.png"), video.video.rgb(1))
+
+
 def test_an_unreadable_picture_is_the_problem_of_its_video(tmp_path):
     root = makers.make_scannet(tmp_path / "scannet")
     (root / "scene0708_00" / "color" / "3.jpg").write_bytes(b"nonsense")

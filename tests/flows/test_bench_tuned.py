@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flows.bench_rows import RESULTS_FILE, read_rows
+from flows.bench_rows import RESULTS_FILE, RUNTIME_FILE, read_rows
 from flows.bench_runs import Ran
 from nvds_core.synthetic import render_frame
 from nvds_core.synthetic.still import still_scene
@@ -59,6 +59,12 @@ def test_tuned_results_are_scored_with_the_poses_of_the_set(rows):
         assert row["opw"] == pytest.approx(record["opw"]["optimized"]["mean"], rel=1e-5)
         assert row["abs_rel"] != found["room-seq-01", "initial"]["abs_rel"]
         assert row["tae"] > 0
+
+
+def test_the_time_of_every_method_is_known_although_they_share_artifacts(rows):
+    timed = {row["method"]: row["ms_per_frame"] for row in read_rows(rows[1], RUNTIME_FILE)}
+    assert set(timed) == {"initial", "tto", "cvd"}
+    assert min(timed["tto"], timed["cvd"]) > timed["initial"] > 0
 
 
 def test_a_video_that_cannot_be_optimised_counts_as_failed_there(rows):
