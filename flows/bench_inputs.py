@@ -18,7 +18,7 @@ from nvds_core.geometry.poses import write_poses
 from nvds_core.types import ConfigError, CoreError
 from storage.locations import safe_name, write_bytes_atomic
 
-FRAME_NAME = "frame_{:06d}"  # of our own: names such as TUM's are split at every full second
+FRAME_NAME = "frame_{:06d}"  # of our own, as every set has another way to name frames
 NAME_LENGTH = 80
 FEWEST_POSES = 2  # frames with a pose, below which a video counts as without
 

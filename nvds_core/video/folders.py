@@ -15,6 +15,7 @@ from nvds_core.types import DecodeError
 from nvds_core.video.info import FOLDER_FPS, IMAGE_SUFFIXES, Frame, VideoInfo, check_size, is_video_name
 
 NUMBERED = re.compile(r"^(?P<before>.*?)(?P<number>\d+)(?P<after>\D*)$")
+SECONDS = re.compile(r"^(?P<whole>\d{9,})\.(?P<fraction>\d{1,9})$")  # a time, after which TUM RGB-D names its frames
 LEFT_ASIDE = re.compile(
     r"(^|[-_.])(depth|disp|disparity|pose|mask|flow|gt|seg|normals?|conf|valid|right)s?([-_.]|$)", re.I
 )
@@ -25,9 +26,9 @@ SUFFIX_PREFERENCE = (".png", ".tif", ".tiff", ".bmp", ".webp", ".jpg", ".jpeg") 
 def frame_folder(names: Iterable[str]) -> list[str] | None:
     """The frames among the file names of one folder, in order of their numbers.
 
-    Knows `frame_000001.png`, plain numbers, and `frame-000001.color.jpg` of 7-Scenes whose depth and pose files are
-    left aside. Of several numbered series the one named like a colour picture wins, then the longest. Hidden files,
-    text and pictures without a number are ignored.
+    Knows `frame_000001.png`, plain numbers, times as `1305031102.175304.png`, and `frame-000001.color.jpg` of 7-Scenes
+    whose depth and pose files are left aside. Of several numbered series the one named like a colour picture wins, then
+    the longest. Hidden files, text and pictures without a number are ignored.
 
     Returns:
         Names in order, or None if this is no folder of frames: it holds video files, or no numbered series.
@@ -39,16 +40,24 @@ def frame_folder(names: Iterable[str]) -> list[str] | None:
     for name in sorted(
         names, key=_suffix_rank, reverse=True
     ):  # the preferred suffix of one number comes last and stays
-        stem, suffix = Path(name).stem, Path(name).suffix.lower()
-        match = NUMBERED.match(stem)
-        if suffix in IMAGE_SUFFIXES and match and not LEFT_ASIDE.search(f"{match['before']}.{match['after']}"):
-            series[match["before"], match["after"]][int(match["number"])] = name
+        place = _place(Path(name).stem)
+        if Path(name).suffix.lower() in IMAGE_SUFFIXES and place and not LEFT_ASIDE.search(".".join(place[0])):
+            series[place[0]][place[1]] = name
     if not series:
         return None
     best = max(series, key=lambda key: (_is_colour(key), len(series[key]), key))
     if len(series[best]) < 2 and not _is_colour(best):
         return None  # one picture such as "poster2.jpg" makes no video
     return [series[best][number] for number in sorted(series[best])]
+
+
+def _place(stem: str) -> tuple[tuple[str, str], int] | None:
+    """The series that a picture belongs to, what is around its number, and the number (nanoseconds of a time)."""
+    time = SECONDS.match(stem)
+    if time is not None:
+        return ("", "."), int(time["whole"] + time["fraction"].ljust(9, "0"))
+    match = NUMBERED.match(stem)
+    return ((match["before"], match["after"]), int(match["number"])) if match else None
 
 
 def _suffix_rank(name: str) -> tuple[int, str]:
@@ -85,7 +94,9 @@ def resolve_folder(path: Path | str) -> tuple[Path, list[str]] | None:
 
 
 def numbering_warnings(names: Sequence[str]) -> list[str]:
-    """Strides and holes in the numbers of ordered frame names, in words."""
+    """Strides and holes in the numbers of ordered frame names, in words; nothing for times."""
+    if any(SECONDS.match(Path(name).stem) for name in names):
+        return []
     numbers = np.array([int(match["number"]) for name in names if (match := NUMBERED.match(Path(name).stem))])
     steps = np.diff(numbers)
     if steps.size == 0 or (steps == 1).all():

@@ -34,6 +34,10 @@ SEVEN_SCENES = [f"frame-{n:06d}.{kind}" for n in (0, 3, 6) for kind in ("color.j
         ),
         ([*(f"shot_{n}.png" for n in range(3)), "misc_1.png"], [f"shot_{n}.png" for n in range(3)]),
         (["frame_1.jpg", "frame_1.png", "frame_2.jpg"], ["frame_1.png", "frame_2.jpg"]),
+        (
+            ["1305031103.008637.png", "1305031102.975326.png", "1305031102.175304.png", "1305031110.1.png"],
+            ["1305031102.175304.png", "1305031102.975326.png", "1305031103.008637.png", "1305031110.1.png"],
+        ),
         (["frame_000000.png"], ["frame_000000.png"]),
         (["7.png"], ["7.png"]),
     ],
@@ -87,6 +91,15 @@ def test_strides_and_gaps_are_accepted_and_told(tmp_path):
         "frames are numbered in steps of 3",
         "1 gap(s) in the numbering, the first after 006.png",
     ]
+
+
+def test_frames_named_after_times_are_one_video_without_gaps(tmp_path):
+    """As in TUM RGB-D, whose poses are matched by these times."""
+    names = [f"{1305031102.175304 + n / 3:.6f}.png" for n in range(12)]  # over five full seconds
+    folder = write_frames(tmp_path / "rgb", names)
+    with open_video(folder) as reader:
+        assert indices_of(frame.rgb for frame in reader) == list(range(12))
+    assert reader.warnings == []
 
 
 @pytest.mark.parametrize("kind", ["16 bit", "alpha", "grey", "16 bit grey"])
