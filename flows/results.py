@@ -10,7 +10,8 @@ from flows.ledger import RESULTS
 from storage import StorageError, settled_videos
 from storage.catalog import read_record
 from storage.errors import one_line, redact
-from storage.locations import exists, filesystem, is_local, join, local_path, safe_name
+from storage.files import exists, list_names
+from storage.urls import is_local, join, safe_name
 
 Row = dict[str, Any]
 DIVISOR = "frames"  # OPW of a video is the sum over pairs divided by this count (protocol "nvds")
@@ -104,12 +105,10 @@ def find_video(out: str, name: str) -> tuple[str, Row]:
 
 def _published(out: str) -> list[str]:
     folder = join(out, "videos")
-    if not exists(folder):
-        return []
-    if is_local(folder):
-        return sorted(path.name for path in local_path(folder).iterdir() if (path / "record.json").is_file())
-    file_system, path = filesystem(folder)
-    return sorted(entry.rstrip("/").rpartition("/")[2] for entry in file_system.ls(path, detail=False))
+    names = [name for name in list_names(folder) if not name.startswith(".")]  # being replaced
+    if not is_local(folder):  # too many to be asked for one by one
+        return names
+    return [name for name in names if exists(join(folder, name, "record.json"))]
 
 
 def _finite(value: float | None) -> float | None:

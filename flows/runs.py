@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from storage.errors import StorageError, redact
-from storage.files import read_bytes, read_json, write_bytes_atomic, write_json_atomic
-from storage.urls import filesystem, join
+from storage.files import list_names, modified, read_bytes, read_json, write_bytes_atomic, write_json_atomic
+from storage.urls import join
 
 if TYPE_CHECKING:  # torch comes with these, and "nvds status" must be quick
     from flows.config import RunConfig
@@ -91,11 +90,14 @@ def end_run(workspace: Workspace, summary: dict[str, Any]) -> None:
 
 def last_run(out: str) -> PastRun | None:
     """The run that began last; without a summary it was broken off, or is still at work."""
-    file_system, folder = filesystem(join(out, "runs"))
+    folder = join(out, "runs")
     begun: dict[str, datetime] = {}
-    for entry in file_system.ls(folder, detail=False) if file_system.exists(folder) else []:
-        with contextlib.suppress(FileNotFoundError):
-            begun[entry.rstrip("/").rpartition("/")[2]] = file_system.modified(f"{entry.rstrip('/')}/{CONFIG}")
+    for run in list_names(folder):
+        try:
+            begun[run] = modified(join(folder, run, CONFIG))
+        except StorageError as error:
+            if error.reason != "absent":
+                raise
     if not begun:
         return None
     run_id = max(begun, key=lambda name: (begun[name], name))

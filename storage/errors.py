@@ -91,7 +91,7 @@ def reason_of(error: BaseException) -> str:
         return "disk_full"
     if code in _READ_ONLY or isinstance(error, PermissionError):
         return "read_only"
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError | NotADirectoryError):  # the second: below something that is a file
         return "absent"
     if not isinstance(error, OSError) or isinstance(error, TimeoutError | ConnectionError):
         return "transient"

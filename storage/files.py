@@ -12,11 +12,12 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from storage.errors import StorageError, is_transfer_error, redact, translated
-from storage.urls import URL, filesystem, is_local, local_path, scheme_of
+from storage.urls import URL, filesystem, is_local, last_part, local_path, scheme_of
 
 TEMPORARY_PREFIX = ".tmp-"
 LOCK_NAME = ".lock"
@@ -53,6 +54,30 @@ def exists(url: URL) -> bool:
     file_system, path = filesystem(url)
     with translated("look for", url):
         return bool(with_retries(lambda: file_system.exists(path)))
+
+
+def list_names(url: URL) -> list[str]:
+    """Names of the files and folders in a folder, sorted; none if there is no such folder."""
+    with translated("list", url), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        if is_local(url):
+            return sorted(os.listdir(local_path(url)))
+        file_system, path = filesystem(url)
+        found = with_retries(lambda: file_system.ls(path, detail=False))
+        # some stores list the folder itself too
+        return sorted({last_part(place) for place in found if place.rstrip("/") != path.rstrip("/")})
+    return []
+
+
+def modified(url: URL) -> datetime:
+    """When a file was written last, by the clock of its store.
+
+    Raises:
+        StorageError: reason ``absent`` if there is none.
+    """
+    file_system, path = filesystem(url)
+    with translated("look at", url):
+        moment: datetime = with_retries(lambda: file_system.modified(path))
+        return moment
 
 
 def read_bytes(url: URL) -> bytes:

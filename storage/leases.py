@@ -17,11 +17,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from storage.errors import StorageError, translated
-from storage.files import create_exclusive, read_bytes, replace_if, with_retries, write_bytes_atomic
+from storage.errors import StorageError
+from storage.files import create_exclusive, list_names, read_bytes, replace_if, write_bytes_atomic
 from storage.processes import lives, machine, start_of
 from storage.trees import remove_tree
-from storage.urls import URL, filesystem, is_local, join, last_part, local_path
+from storage.urls import URL, join
 
 BEAT_S, PATIENCE_S = 15.0, 60.0
 FOLDER, OWNERS = "leases", "leases/owners"
@@ -182,14 +182,7 @@ def sweep_claims(root: URL) -> int:
 
 def _listed(folder: str) -> list[str]:
     """The JSON files of a folder, which holds only what is being worked on."""
-    names: list[str] = []
-    with translated("list", folder), contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        if is_local(folder):
-            names = os.listdir(local_path(folder))
-        else:
-            file_system, remote = filesystem(folder)
-            names = with_retries(lambda: file_system.ls(remote, detail=False))
-    return [join(folder, last_part(name)) for name in sorted(names) if name.endswith(".json")]
+    return [join(folder, name) for name in list_names(folder) if name.endswith(".json")]
 
 
 def _read(place: str) -> bytes | None:

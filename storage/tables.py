@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from storage.errors import StorageError, redact, translated
-from storage.files import read_bytes, with_retries, write_bytes_atomic
+from storage.errors import StorageError, redact
+from storage.files import list_names, read_bytes, write_bytes_atomic
 from storage.schemas import build_rows, table_named
 from storage.trees import remove_tree
-from storage.urls import URL, filesystem, is_local, join, last_part, local_path, safe_name
+from storage.urls import URL, join, last_part, safe_name
 
 _READERS = 8
 _READ_ATTEMPTS = 5
@@ -140,15 +140,7 @@ def _read_part(part: str, schema: pa.Schema) -> pa.Table:
 
 def _list_parts(root: URL, table: str) -> list[str]:
     folder = join(root, "tables", table)
-    with translated("list", folder):
-        if is_local(folder):
-            return sorted(str(path) for path in local_path(folder).glob("part-*.parquet"))
-        file_system, path = filesystem(folder)
-        names: list[str] = []
-        with contextlib.suppress(FileNotFoundError):
-            names = with_retries(lambda: file_system.ls(path, detail=False))
-        parts = (last_part(name) for name in names)
-        return sorted(join(folder, name) for name in parts if name.startswith("part-") and name.endswith(".parquet"))
+    return [join(folder, name) for name in list_names(folder) if re.fullmatch(r"part-.*\.parquet", name)]
 
 
 def _part_url(root: URL, table: str, name: str) -> str:

@@ -10,8 +10,9 @@ import pytest
 
 from flows.exports import PNG16_FORMULA, gray16, result_text
 from flows.preview import longest_scene
+from flows.results import find_video
 from nvds_core.viz import inferno
-from storage import open_volume
+from storage import StorageError, open_volume
 from tests.flows.finished import FPS, FRAMES, SIZE, FinishedRun, finished_run, nvds
 
 
@@ -146,6 +147,13 @@ def test_a_video_or_result_that_is_not_there_is_named_with_the_choice(finished, 
     wrong = nvds("export", finished.out, "clip", "--to", "npz", "--result", "best", "--output", tmp_path / "x.npz")
     assert wrong.exit_code == 2
     assert "initial, forward, backward, mix" in wrong.stderr
+
+
+def test_a_folder_that_is_being_replaced_is_no_video(finished, tmp_path):
+    shutil.copytree(finished.out / "videos", tmp_path / "videos")
+    shutil.copytree(tmp_path / "videos" / finished.video_id, tmp_path / "videos" / ".old-1-2")
+    with pytest.raises(StorageError, match=f"choose one of: {finished.video_id}$"):
+        find_video(str(tmp_path), "gone")
 
 
 def test_an_ambiguous_name_is_refused(finished, tmp_path):

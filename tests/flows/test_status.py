@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 from flows.commands_operate import status_lines
 from flows.ledger import Ledger
+from flows.runs import last_run
 from flows.status import measured_rate, status_of
+from storage import StorageError
 from storage.leases import Leases
 from storage.tables import append
 from tasks.workspace import make_workspace
@@ -126,6 +129,25 @@ def test_a_long_run_does_not_leave_thousands_of_parts_to_be_read(folder, monkeyp
             most = max(most, len(os.listdir(os.path.join(folder.out, "tables", "outcomes"))))
     assert most <= 6
     assert counts(folder.status(0))[:2] == (12, 12)
+
+
+def test_a_stray_file_among_the_runs_is_no_run(folder):
+    folder.plan("now", a="pending")
+    Path(folder.out, "runs", ".DS_Store").write_bytes(b"of a desktop")
+    assert folder.status(1)["last_run"]["run_id"] == "now"
+
+
+def test_a_store_that_cannot_be_reached_is_an_error_with_a_remedy(memory_store, monkeypatch):
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
+
+    memory_store.pipe_file("/bucket/out/runs/now/config.yaml", b"{}")
+    assert last_run("memory://bucket/out").run_id == "now"
+    monkeypatch.setattr("storage.files._FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(type(memory_store), "ls", unreachable)
+    with pytest.raises(StorageError, match="check the connection") as caught:
+        last_run("memory://bucket/out")
+    assert caught.value.reason == "transient"
 
 
 def test_asking_for_the_status_loads_neither_torch_nor_prefect():

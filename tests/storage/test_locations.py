@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from storage import StorageError, files
 from storage.errors import one_line, redact, translated
+from storage.files import list_names, modified
 from storage.locations import (
     exists,
     expand,
@@ -210,6 +211,19 @@ def test_messages_never_carry_credentials(monkeypatch: pytest.MonkeyPatch):
 def test_names_with_a_hash_stay_apart_in_an_object_store():
     assert redact("s3://user:secret@bucket/take#1.mp4") == "s3://***@bucket/take#1.mp4"
     assert redact("https://host/take.mp4#token=secret") == "https://host/take.mp4"
+
+
+def test_names_of_a_folder_are_listed_alike_everywhere(tmp_path: Path, memory_store: object):
+    for root in (str(tmp_path / "f"), "memory://bucket/f"):
+        assert list_names(root) == []
+        for name in ("b", "a/deep", ".hidden"):
+            write_bytes_atomic(f"{root}/{name}", b"x")
+        assert list_names(root) == [".hidden", "a", "b"]
+        assert modified(f"{root}/b").tzinfo is not None
+        with pytest.raises(StorageError) as caught:
+            modified(f"{root}/gone")
+        assert caught.value.reason == "absent"
+    assert list_names(tmp_path / "f" / "b") == []
 
 
 def test_one_line_is_one_line_without_orders_to_a_terminal_and_keeps_other_letters():
