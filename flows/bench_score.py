@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,9 +27,7 @@ Figures = dict[str, Any]
 Truth = NDArray[np.float32]
 
 
-def opw_figures(
-    sources: Mapping[str, Source], pictures: FrameArtifact, flow: ArrayReader
-) -> dict[str, dict[str, float]]:
+def opw_figures(sources: Mapping[str, Source], pictures: FrameArtifact, flow: ArrayReader) -> dict[str, Figures]:
     """OPW of every method by both protocols, over the pairs of neighbouring frames of a scene; nothing without any."""
     nvds, masked = (OpwAccumulator(tuple(sources), protocol=name) for name in ("nvds", "masked"))
     starts = {0, *pictures.cuts}
@@ -46,7 +45,12 @@ def opw_figures(
     if pictures.frames == len(starts):
         return {name: {} for name in sources}  # the sum over no pair is 0, which would count as perfectly steady
     figures = {"opw": nvds.results(), "opw_masked": masked.results()}
-    return {name: {key: result[name].mean for key, result in figures.items()} for name in sources}
+    return {name: {key: _measured(result[name].mean) for key, result in figures.items()} for name in sources}
+
+
+def _measured(value: float) -> float | None:
+    """The value, None for NaN: what was not measured is null."""
+    return None if math.isnan(value) else value
 
 
 def accuracy_figures(sources: Mapping[str, Source], bench: BenchVideo, align: Align) -> dict[str, Figures]:
@@ -109,7 +113,7 @@ def _common(source: Source, truth: Truth, bench: BenchVideo, align: Align) -> Fi
         size = (truth.shape[2], truth.shape[1])
         cameras = [camera and resize_camera(camera, size) for camera in video.cameras]
         fit = (drift.video_scale, drift.video_shift)  # TAE is defined after one fit per video, whatever `align` is
-        figures["tae"] = tae(AlignedDepth(maps, fit, dataset.cap), cameras).mean
+        figures["tae"] = _measured(tae(AlignedDepth(maps, fit, dataset.cap), cameras).mean)
     return figures
 
 

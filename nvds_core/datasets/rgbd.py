@@ -11,7 +11,7 @@ from nvds_core.datasets.layout import PICTURES, Options, folders, no_layout, pic
 from nvds_core.geometry.camera import invert_pose, scale_intrinsics
 from nvds_core.geometry.poses import TIME_GAP, read_poses
 from nvds_core.geometry.poses_common import numbers, read_matrix, read_table, rigid_from_matrix
-from nvds_core.geometry.poses_text import INTRINSICS_NAMES, POSE_SUFFIX, TRAJECTORY_NAME, associate
+from nvds_core.geometry.poses_text import INTRINSICS_NAMES, POSE_SUFFIX, TRAJECTORY_NAME, associate, read_trajectory
 from nvds_core.types import Camera, ConfigError
 from nvds_core.video.folders import read_picture
 
@@ -136,10 +136,9 @@ def _seven_scenes_video(name: str, root: Path, options: Options) -> DatasetVideo
         raise no_layout("7-Scenes", root, f"pictures *.color.png beside *{POSE_SUFFIX}")
     height, width = read_picture(frames[0].rgb).shape[:2]
     beside = any((root / file).is_file() for file in INTRINSICS_NAMES)
-    names = [frame.name for frame in frames]
     lens = None if beside else _kinect_lens(SEVEN_SCENES_LENS, width, height)
-    posed = read_poses(root, frame_names=names, frame_size=(width, height), intrinsics=lens, kind="7scenes")
-    cameras = tuple(posed.get(frame) for frame in names)
+    posed = read_poses(root, frame_size=(width, height), intrinsics=lens, kind="7scenes")  # of frames not taken, too
+    cameras = tuple(posed.get(frame.name) for frame in frames)
     return FileVideo(name, tuple(frames), MILLIMETRES, full_cameras=cameras, static=True)
 
 
@@ -217,6 +216,8 @@ def _tum_cameras(root: Path, frames: list[FrameFiles], times: list[float]) -> tu
     lens = next((lens for name, lens in TUM_LENSES.items() if name in root.name), None)
     if lens is None and not any((root / name).is_file() for name in INTRINSICS_NAMES):
         return None
+    if not associate(times, read_trajectory(root / TRAJECTORY_NAME)[0], TIME_GAP):
+        return None  # these frames were taken before or after the poses
     height, width = read_picture(frames[0].rgb).shape[:2]
     given = None if lens is None else _kinect_lens(lens, width, height)
     names = [frame.name for frame in frames]

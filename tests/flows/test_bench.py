@@ -239,6 +239,18 @@ def test_counts_of_nyu_are_those_of_the_common_protocol(tmp_path):
     assert figures["published_abs_rel"] > 0
 
 
+def test_a_video_without_poses_of_its_frames_has_no_tae(tmp_path):
+    scene = makers.make_seven_scenes(tmp_path / "chess")
+    for index in range(3):
+        (scene / "seq-03" / f"frame-{index:06d}.pose.txt").write_text("inf inf inf inf\n" * 4)
+    makers.write_matrix(scene / "seq-03" / "frame-000009.pose.txt", makers.pose(0.0))
+    dataset = open_dataset(str(scene / "seq-03"))
+    bench = BenchVideo(dataset, dataset.videos[0], tmp_path)
+    figures = accuracy_figures({"constant": Constant((3, 24, 32))}, bench, "video")["constant"]
+    assert figures["abs_rel"] > 0
+    assert figures["tae"] is None, "null, as what was not measured, and no NaN"
+
+
 def test_a_folder_of_another_version_is_refused(tmp_path):
     (tmp_path / "bench.json").write_text('{"format": "nvds-bench", "format_version": 99}')
     result = nvds("bench", SYNTHETIC, "--out", tmp_path)

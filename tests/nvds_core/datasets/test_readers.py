@@ -155,6 +155,19 @@ def test_tum_associates_colour_depth_and_poses_by_time(tmp_path):
     assert not open_dataset(str(tmp_path)).videos[1].static
 
 
+def test_frames_without_poses_are_read_all_the_same(tmp_path):
+    folder = makers.make_tum(tmp_path / "tum" / "rgbd_dataset_freiburg1_xyz")
+    rows = (folder / "groundtruth.txt").read_text().splitlines()
+    (folder / "groundtruth.txt").write_text("\n".join(rows[-3:]))  # the tracker was switched on late
+    [late] = open_dataset(f"tum:{folder}?frames=2").videos
+    assert late.cameras is None
+    assert [camera is None for camera in open_dataset(f"tum:{folder}").videos[0].cameras] == [True, True, True, False]
+    scene = makers.make_seven_scenes(tmp_path / "chess")
+    for index in range(2):
+        (scene / "seq-03" / f"frame-{index:06d}.pose.txt").write_text("inf inf inf inf\n" * 4)
+    assert open_dataset(f"7scenes:{scene / 'seq-03'}?frames=2").videos[0].cameras == (None, None)
+
+
 def test_bonn_starts_at_frame_30_and_has_no_cameras(tmp_path):
     makers.make_tum(tmp_path / "rgbd_bonn_crowd2", frames=36)
     dataset = open_dataset(str(tmp_path))
