@@ -151,12 +151,14 @@ def least_squares_fit(pairs: Iterable[tuple[Any, Any]]) -> Fit:
     """Scale and shift that bring estimates closest to their targets, over all ``(estimate, target)`` pairs.
 
     The pairs are float64 arrays or tensors ``[n]``.  Means and centred sums are carried from pair to pair, so large
-    offsets cost no precision.  A constant estimate gets scale 0 and the mean of the targets.
+    offsets cost no precision.  A constant estimate gets scale 0 and the mean of the targets; no values at all 0 and 0.
     """
     n = 0
     mean_e = mean_t = variance = covariance = 0.0
     for estimate, target in pairs:
         size = len(estimate)
+        if not size:  # a frame of which nothing counts
+            continue
         part_e, part_t = float(estimate.mean()), float(target.mean())
         total = n + size
         between = n * size / total

@@ -182,3 +182,10 @@ def test_what_is_passed_in_stays_as_it_is(video):
     video_errors(pred, depth)
     np.testing.assert_array_equal(pred, before[0])
     np.testing.assert_array_equal(depth, before[1])
+
+
+def test_frames_of_which_nothing_counts_do_not_disturb_a_fit():
+    estimate = np.array([1.0, 2.0, 4.0])
+    nothing = (np.zeros(0), np.zeros(0))
+    assert least_squares_fit([nothing, (estimate, 3 * estimate + 1), nothing]) == pytest.approx((3.0, 1.0))
+    assert least_squares_fit([nothing]) == (0.0, 0.0)
