@@ -21,6 +21,7 @@ from storage.urls import local_path
 
 _SAFE_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 _OWNER_SUFFIX = ".owner"
+_PART_SUFFIX = "-part"
 _FOREIGN_AGE_S = 86400.0
 
 
@@ -62,6 +63,19 @@ class ArtifactStore:
         """The artifact's folder, None if there is none."""
         path = self.path(ref)
         return path if path.is_dir() else None
+
+    @staticmethod
+    def part(ref: ArtifactRef, start: int, stop: int) -> ArtifactRef:
+        """The name of the part of an artifact that holds its rows [start, stop)."""
+        return ArtifactRef(f"{ref.step}{_PART_SUFFIX}", f"{ref.key}-{start}-{stop}")
+
+    def parts(self, ref: ArtifactRef) -> list[tuple[ArtifactRef, int, int]]:
+        """(part, start, stop) of all parts of an artifact that are there, by start."""
+        step, found = f"{ref.step}{_PART_SUFFIX}", []
+        for path in (self.root / step).glob(f"{ref.key}-*-*"):
+            start, stop = path.name.removeprefix(f"{ref.key}-").split("-")
+            found.append((ArtifactRef(step, path.name), int(start), int(stop)))
+        return sorted(found, key=lambda part: part[1:])
 
     @contextlib.contextmanager
     def create(self, ref: ArtifactRef) -> Iterator[Path]:

@@ -14,9 +14,10 @@ from prefect import task
 from nvds_core.flow.base import FloatArray, FlowEstimator
 from storage import ArraySpec, ArtifactRef, artifact_key, write_arrays
 from tasks import workers
-from tasks.caching import TASK_OPTIONS, StepReturn, produce
+from tasks.caching import TASK_OPTIONS, StepReturn
 from tasks.frames import FrameArtifact
 from tasks.memory import LimitsConfig, batches
+from tasks.parts import RowWriter, Span, produce_rows
 from tasks.precision import Precision, computing
 from tasks.streams import Prefetch, WriteBehind
 from tasks.workspace import Workspace
@@ -45,18 +46,21 @@ def flow_ref(frames: ArtifactRef, config: FlowConfig) -> ArtifactRef:
 
 @task(name="estimate-flow", task_run_name="estimate-flow {frames.key}", **TASK_OPTIONS)
 def estimate_flow(
-    workspace: Workspace, frames: ArtifactRef, config: FlowConfig, limits: LimitsConfig | None = None
+    workspace: Workspace,
+    frames: ArtifactRef,
+    config: FlowConfig,
+    limits: LimitsConfig | None = None,
+    span: Span | None = None,
 ) -> StepReturn:
     """Write the flow between all neighbouring frames.
 
     Row i belongs to frame i: ``to_previous`` leads from it to frame i-1, ``to_next`` from frame i-1 to it.
-    Rows that begin a scene hold zeros and are never read: no pair crosses a cut.
+    Rows that begin a scene hold zeros and are never read: no pair crosses a cut. With `span` a part is made of it.
     """
 
-    def make(folder: Path) -> int:
-        pictures = FrameArtifact(workspace.store, frames)
+    def make(folder: Path, pictures: FrameArtifact, span: Span) -> None:
         estimator = workers.flow(config.name)
-        shape = (pictures.frames, 2, pictures.height, pictures.width)
+        shape = (span.frames, 2, pictures.height, pictures.width)
         specs = {name: ArraySpec(shape=shape, dtype="float32") for name in NAMES}
         size = batches(
             f"flow {config.name} at {pictures.width}x{pictures.height}",
@@ -69,30 +73,31 @@ def estimate_flow(
         blank = np.zeros((1, *shape[1:]), np.float32)
         with (
             write_arrays(folder / "arrays", specs, {"flow": estimator.digest}) as arrays,
-            WriteBehind(arrays.write, 2 * BEHIND) as output,
+            WriteBehind(RowWriter(arrays, span).write, 2 * BEHIND) as output,
             computing(config.precision, workers.device(), estimator),
         ):
             for start, stop in pictures.scenes:
                 output.put(NAMES[0], start, blank)
                 output.put(NAMES[1], start, blank)
-                with Prefetch(_runs(pictures, start, stop)) as runs:
+                with Prefetch(_runs(pictures, start, stop, span)) as runs:
                     for first, run in runs:
                         for fields in size.map(lambda pairs: _estimate(estimator, pairs), list(pairwise(run))):
                             for name, field in zip(NAMES, fields, strict=True):
                                 output.put(name, first, field)
                             first += len(fields[0])
-        return pictures.frames
 
-    return produce(workspace, flow_ref(frames, config), make)
+    return produce_rows(workspace, flow_ref(frames, config), frames, make, span)
 
 
-def _runs(pictures: FrameArtifact, start: int, stop: int) -> Iterator[tuple[int, list[Picture]]]:
+def _runs(pictures: FrameArtifact, start: int, stop: int, span: Span) -> Iterator[tuple[int, list[Picture]]]:
     """Runs of neighbouring frames of one scene in 0..255; each begins with the last frame of the one before.
 
-    The number is that of the second frame: the first row a run gives.
+    The number is that of the second frame: the first row a run gives. Of all runs those that have rows of the span.
     """
     last: list[Picture] = []
-    for first, block in pictures.blocks(start, stop, BLOCK):
+    for first, block in pictures.blocks(start, stop, BLOCK, (span.start, span.stop)):
+        if not last and first > start:
+            last = list(pictures.read(first - 1, first) * 255.0)
         run = last + list(block * 255.0)
         if len(run) > 1:
             yield first + 1 - len(last), run

@@ -145,13 +145,22 @@ class FrameArtifact:
         """Pictures [n,h,w,3] in 0..1 with overshoot."""
         return decode_unit(self._arrays.read("rgb", start, stop))
 
-    def blocks(self, start: int, stop: int, length: int) -> Iterator[tuple[int, NDArray[np.float64]]]:
-        """(first frame, pictures) in blocks of at most ``length`` frames and `BLOCK_BYTES`."""
-        for first, last in self.ranges(start, stop, length):
+    def blocks(
+        self, start: int, stop: int, length: int, touching: tuple[int, int] | None = None
+    ) -> Iterator[tuple[int, NDArray[np.float64]]]:
+        """(first frame, pictures) in blocks of at most ``length`` frames and `BLOCK_BYTES`; see `ranges`."""
+        for first, last in self.ranges(start, stop, length, touching):
             yield first, self.read(first, last)
 
-    def ranges(self, start: int, stop: int, length: int) -> Iterator[tuple[int, int]]:
-        """[first, last) of those blocks; they depend on the picture size alone, as batches may change the last bits."""
+    def ranges(
+        self, start: int, stop: int, length: int, touching: tuple[int, int] | None = None
+    ) -> Iterator[tuple[int, int]]:
+        """[first, last) of those blocks; they depend on the picture size alone, as batches may change the last bits.
+
+        With `touching`, of the same blocks those that have some of the frames [touching[0], touching[1]).
+        """
         step = max(1, min(length, BLOCK_BYTES // (self.height * self.width * 3 * 8)))
         for first in range(start, stop, step):
-            yield first, min(first + step, stop)
+            last = min(first + step, stop)
+            if touching is None or (first < touching[1] and touching[0] < last):
+                yield first, last

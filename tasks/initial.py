@@ -13,12 +13,13 @@ from torch import Tensor
 
 from nvds_core.predictors.base import Predictor, SplitPredictor, finite
 from nvds_core.predictors.folder import DepthFolder
-from storage import ArraySpec, ArrayWriter, ArtifactRef, VideoRef, artifact_key, write_arrays
+from storage import ArraySpec, ArtifactRef, VideoRef, artifact_key, write_arrays
 from tasks import workers
-from tasks.caching import TASK_OPTIONS, StepReturn, produce
+from tasks.caching import TASK_OPTIONS, StepReturn
 from tasks.depth_maps import predictor_digest, write_maps
 from tasks.frames import FrameArtifact
 from tasks.memory import LimitsConfig, batches
+from tasks.parts import RowWriter, Span, produce_rows
 from tasks.precision import Precision, computing
 from tasks.streams import Prefetch, WriteBehind
 from tasks.transfer import Downloaded, Uploaded, Uploader, download
@@ -52,19 +53,19 @@ def predict_initial(
     config: PredictorConfig,
     limits: LimitsConfig | None = None,
     video: VideoRef | None = None,
+    span: Span | None = None,
 ) -> StepReturn:
     """Write the float disparity of one video. A batch that exhausts the memory is halved, with a line in the log.
 
-    ``folder:PATH`` must be told which video it is.
+    ``folder:PATH`` must be told which video it is, and gives whole videos only. With `span` a part is made of it.
     """
 
-    def make(folder: Path) -> int:
-        pictures = FrameArtifact(workspace.store, frames)
+    def make(folder: Path, pictures: FrameArtifact, span: Span) -> None:
         model = workers.predictor(config.name)
         if isinstance(model, DepthFolder):
             write_maps(folder / "arrays", model, video, pictures)
-            return pictures.frames
-        shape = (pictures.frames, pictures.height, pictures.width)
+            return
+        shape = (span.frames, pictures.height, pictures.width)
         size = batches(
             f"predictor {config.name} at {pictures.width}x{pictures.height}",
             config.precision,
@@ -77,23 +78,23 @@ def predict_initial(
             write_arrays(
                 folder / "arrays", {"initial": ArraySpec(shape=shape, dtype="float32")}, {"predictor": model.digest}
             ) as arrays,
-            WriteBehind(partial(_write, arrays, model.name)) as output,
-            Prefetch(_inputs(model, pictures)) as inputs,
+            WriteBehind(partial(_write, RowWriter(arrays, span), model.name)) as output,
+            Prefetch(_inputs(model, pictures, span)) as inputs,
             computing(config.precision, workers.device(), model),
         ):
             for first, block in inputs:
                 for disparity in size.map(partial(_compute, model), block.ready()):
                     output.put(first, disparity)
                     first += len(disparity.tensor)
-        return pictures.frames
 
-    return produce(workspace, initial_ref(frames, config, video), make)
+    return produce_rows(workspace, initial_ref(frames, config, video), frames, make, span)
 
 
-def _inputs(model: Predictor, pictures: FrameArtifact) -> Iterator[tuple[int, Uploaded]]:
-    """First frame and input of every block: prepared and on its way to the device if the network lets us do that."""
+def _inputs(model: Predictor, pictures: FrameArtifact, span: Span) -> Iterator[tuple[int, Uploaded]]:
+    """First frame and input of every block that the span has frames of, prepared and on its way to the device if the
+    network lets us do that."""
     upload = Uploader(workers.device() if isinstance(model, SplitPredictor) else torch.device("cpu"))
-    for first, block in pictures.blocks(0, pictures.frames, BATCH):
+    for first, block in pictures.blocks(0, pictures.frames, BATCH, (span.start, span.stop)):
         yield first, upload(model.prepare(block) if isinstance(model, SplitPredictor) else block)
 
 
@@ -104,5 +105,5 @@ def _compute(model: Predictor, block: Tensor) -> Downloaded:
     return download(torch.from_numpy(model.predict(block.numpy())))
 
 
-def _write(arrays: ArrayWriter, name: str, first: int, disparity: Downloaded) -> None:
-    arrays.write("initial", first, finite(disparity.numpy(), name))
+def _write(rows: RowWriter, name: str, first: int, disparity: Downloaded) -> None:
+    rows.write("initial", first, finite(disparity.numpy(), name))

@@ -13,11 +13,12 @@ from nvds_core.predictors.base import finite
 from nvds_core.stabilization import NvdsNetwork, prepare_frame, quantize_disparity
 from nvds_core.stabilization.inference import Direction, StableFrame, StreamingStabilizer
 from nvds_core.stabilization.network import REFERENCES
-from storage import ArrayReader, ArraySpec, ArtifactRef, artifact_key, open_arrays, write_arrays
+from storage import ArraySpec, ArtifactRef, artifact_key, write_arrays
 from tasks import workers
-from tasks.caching import TASK_OPTIONS, StepReturn, produce
+from tasks.caching import TASK_OPTIONS, StepReturn
 from tasks.frames import FrameArtifact
 from tasks.memory import Batches, LimitsConfig, batches, is_memory_error
+from tasks.parts import Rows, RowWriter, Span, produce_rows
 from tasks.precision import Precision, computing
 from tasks.streams import Prefetch, WriteBehind
 from tasks.transfer import Uploaded, Uploader
@@ -58,36 +59,65 @@ def stabilize(
     initial: ArtifactRef,
     config: StabilizerConfig,
     limits: LimitsConfig | None = None,
+    span: Span | None = None,
 ) -> StepReturn:
-    """Write the stabilised disparity of one video, in forward time order; windows never cross a cut."""
+    """Write the stabilised disparity of one video, in forward time order; windows never cross a cut.
 
-    def make(folder: Path) -> int:
-        pictures = FrameArtifact(workspace.store, frames)
-        disparity = open_arrays(workspace.store.path(initial) / "arrays")
+    With `span` a part is made of it, from a part of `initial` that has its `reach`.
+    """
+
+    def make(folder: Path, pictures: FrameArtifact, span: Span) -> None:
+        disparity = Rows(workspace.store, initial, reach(pictures, span))
         model, digest = workers.stabilizer(config.name)
         device = workers.device()
-        spec = ArraySpec(shape=(pictures.frames, pictures.height, pictures.width), dtype="float32")
+        spec = ArraySpec(shape=(span.frames, pictures.height, pictures.width), dtype="float32")
         size = batches(
             f"stabilizer {config.name} at {pictures.width}x{pictures.height}",
             config.precision,
-            most=ACCELERATOR_BATCH if device.type == "cuda" else CPU_BATCH,
+            most=_most(device),
             item_bytes=workers.bytes_per_pixel(model) * pictures.height * pictures.width,
             device=device,
             limits=limits or LimitsConfig(),
         )
         with (
             write_arrays(folder / "arrays", dict.fromkeys(config.passes, spec), {"stabilizer": digest}) as arrays,
-            WriteBehind(arrays.write, len(config.passes) * BEHIND) as output,
+            WriteBehind(RowWriter(arrays, span).write, len(config.passes) * BEHIND) as output,
             computing(config.precision, device),
         ):
             for start, stop in pictures.scenes:
                 scene = _Scene(pictures, disparity, start, stop)
-                for result in _stabilized(model, scene, config, size, device):
+                for result in _stabilized(model, scene, span.within(start, stop), config, size, device):
                     for name in config.passes:
                         output.put(name, result.index, finite(getattr(result, name)[None], config.name))
-        return pictures.frames
 
-    return produce(workspace, stabilized_ref(frames, initial, config), make)
+    return produce_rows(workspace, stabilized_ref(frames, initial, config), frames, make, span)
+
+
+def reach(pictures: FrameArtifact, span: Span) -> Span:
+    """The frames that results of a span are made of: those beside it that windows refer to, within each scene."""
+    needed = [
+        _reach(start, stop, wanted, _most(workers.device()))
+        for start, stop in pictures.scenes
+        if (wanted := span.within(start, stop)).frames
+    ]
+    return Span(needed[0].start, needed[-1].stop)
+
+
+def _most(device: torch.device) -> int:
+    return ACCELERATOR_BATCH if device.type == "cuda" else CPU_BATCH
+
+
+def _reach(start: int, stop: int, wanted: Span, batch: int) -> Span:
+    """The same within the scene [start, stop), by whole batches as the scene in one go would have them.
+
+    Else a batch would have other neighbours, which may change the last bits. Results come in batches that end three
+    frames before those of the inputs, hence the one more.
+    """
+    low, high = wanted.start - REFERENCES, wanted.stop + REFERENCES
+    if batch > 1:
+        low = start + ((low - start) // batch - 1) * batch
+        high = start - (start - high) // batch * batch
+    return Span(max(start, low), min(stop, high))
 
 
 @dataclass(frozen=True)
@@ -95,29 +125,28 @@ class _Scene:
     """Frames [start, stop) of a video, and where their disparity is read."""
 
     pictures: FrameArtifact
-    disparity: ArrayReader
+    disparity: Rows
     start: int
     stop: int
 
-    def inputs(self, first: int, upload: Uploader) -> Iterator[Uploaded]:
-        """Network inputs from frame `first` on; the disparity goes through 16 bits per frame, as published."""
-        for low, block in self.pictures.blocks(first, self.stop, BLOCK):
-            (name,) = self.disparity.names  # initial or optimized
-            maps = self.disparity.read(name, low, low + len(block))
+    def inputs(self, span: Span, upload: Uploader) -> Iterator[Uploaded]:
+        """Network inputs of a span; the disparity goes through 16 bits per frame, as published."""
+        for low, block in self.pictures.blocks(span.start, span.stop, BLOCK):
+            maps = self.disparity.read(low, low + len(block))
             for picture, frame in zip(block, maps, strict=True):
                 yield upload(prepare_frame(picture, quantize_disparity(frame)))
 
 
 def _stabilized(
-    model: NvdsNetwork, scene: _Scene, config: StabilizerConfig, size: Batches, device: torch.device
+    model: NvdsNetwork, scene: _Scene, wanted: Span, config: StabilizerConfig, size: Batches, device: torch.device
 ) -> Iterator[StableFrame]:
-    """Results of one scene. When memory runs out it goes on with smaller batches where the results ended."""
-    following = scene.start
-    while following < scene.stop:
-        low = max(scene.start, following - REFERENCES)  # the frames before are references, and give no result
+    """Results of frames of one scene. When memory runs out it goes on with smaller batches where the results ended."""
+    following = wanted.start
+    while following < wanted.stop:
+        span = _reach(scene.start, scene.stop, Span(following, wanted.stop), size.size)
         try:
-            for result in _pass(model, scene, low, config, size.size, device):
-                if result.index >= following:
+            for result in _pass(model, scene, span, config, size.size, device):
+                if following <= result.index < wanted.stop:
                     following = result.index + 1
                     yield result
             return
@@ -128,18 +157,19 @@ def _stabilized(
 
 
 def _pass(
-    model: NvdsNetwork, scene: _Scene, low: int, config: StabilizerConfig, batch: int, device: torch.device
+    model: NvdsNetwork, scene: _Scene, span: Span, config: StabilizerConfig, batch: int, device: torch.device
 ) -> Iterator[StableFrame]:
     stream = StreamingStabilizer(
         model,
         direction=config.direction,
         device=device,
-        first=low,
-        scene_start=low == scene.start,
+        first=span.start,
+        scene_start=span.start == scene.start,
+        scene_end=span.stop == scene.stop,
         precision="bf16" if config.precision == "bf16" else "fp32",
         batch=batch,
     )
-    with Prefetch(scene.inputs(low, Uploader(device)), AHEAD) as inputs:
+    with Prefetch(scene.inputs(span, Uploader(device)), AHEAD) as inputs:
         for frame in inputs:
             yield from stream.push(frame.ready())
         yield from stream.finish()
