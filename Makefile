@@ -4,6 +4,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -18,8 +19,8 @@ help: ## list the targets
 demo: $(READY) ## real video in, depth volumes, table and comparison video out (demo-out/)
 	$(BIN)/nvds demo $(ARGS)
 
-test: $(READY) ## all tests
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY) ## all tests, in two processes (JOBS=N for more)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: $(READY) ## format, lint, types and the quick tests: what a change must pass
 	$(BIN)/ruff format --check .

@@ -141,6 +141,8 @@ class _Steps:
 def _discard(workspace: Workspace, video: VideoRef, refs: VideoRefs) -> None:
     try:
         for ref in refs.intermediates:
+            for part, _, _ in workspace.store.parts(ref):
+                workspace.store.discard(part)
             workspace.store.discard(ref)
         if refs.tto is not None:
             refs.tto.forget_progress(workspace)

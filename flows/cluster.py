@@ -27,6 +27,8 @@ class WorkersConfig:
         clip_s, frame_s: a worker that spends more than ``clip_s + frame_s * frames`` seconds on a video, beyond the
             time its neighbours took, is taken to hang: it is killed and the video given up. Optimising a video takes
             longer and has no such limit.
+        block_frames: a video of more frames, and with more work than a sixteenth of the whole run, is computed by
+            several workers in blocks of at most so many frames.
     """
 
     count: int = 0
@@ -34,12 +36,15 @@ class WorkersConfig:
     deaths: int = 2
     clip_s: float = 900.0
     frame_s: float = 30.0
+    block_frames: int = 512
 
     def __post_init__(self) -> None:
         if self.count < 0 or self.deaths < 1:
             raise ConfigError(f"workers.count is {self.count}, workers.deaths {self.deaths}; at least 0 and 1")
         if self.clip_s <= 0 or self.frame_s < 0:
             raise ConfigError(f"workers.clip_s is {self.clip_s}, workers.frame_s {self.frame_s}; they must be positive")
+        if self.block_frames < 1:
+            raise ConfigError(f"workers.block_frames is {self.block_frames}; at least 1")
         if self.count and self.scheduler:
             raise ConfigError(f"workers: {self.count} processes of this machine or {self.scheduler}, not both")
 

@@ -28,6 +28,19 @@ class Manifest:
     rows: list[dict[str, Any]]
     shards: list[ShardSpec]
 
+    def long(self, block_frames: int) -> list[VideoRef]:
+        """What is to do and would keep one worker busy when all others are done, the costliest first.
+
+        Longer than a block and more than its share of the work; which videos these are follows from the videos alone.
+        """
+        rows = {row["video_id"]: row for row in self.rows}
+        share = sum(shard.cost for shard in self.shards) / FEW
+        return [
+            video
+            for video in self.ordered
+            if (rows[video.video_id]["frames"] or 0) > block_frames and rows[video.video_id]["cost"] > share
+        ]
+
     @property
     def ordered(self) -> list[VideoRef]:
         """What is to do, the costliest first, so that the last to end is a short one."""

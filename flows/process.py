@@ -11,8 +11,9 @@ from flows.chain import process_video
 from flows.claims import Claims
 from flows.cleaning import tidy
 from flows.config import RunConfig, build
-from flows.crew import Crew, open_crew, work_with
+from flows.crew import Crew, open_crew
 from flows.discreet import discreet_flow
+from flows.dispatch import work_with
 from flows.lanes import side_by_side
 from flows.ledger import Ledger, Outcome, summarize
 from flows.manifest import Manifest, make_manifest

@@ -46,16 +46,14 @@ def process_shard(
         config: settings of the run.
         limits_s: seconds that a video may take, by id; a video without an entry may take for ever.
     """
-    tell = _teller(workspace.run_id)
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # Prefect would have it say everything
-    workers.share_cores()
+    tell = begin_work(workspace.run_id)
 
     def work(video: VideoRef) -> Outcome:
         tell(BEGAN, video.video_id)
         return process_video(workspace, video, config)
 
     outcomes = []
-    with watched(shard.videos, limits_s, lambda video: _end(tell, video)) as settled:
+    with watched(shard.videos, limits_s, lambda video: end_process(tell, video)) as settled:
         for outcome in side_by_side(work, shard.videos, config.limits.videos):
             settled()
             outcomes.append(outcome)
@@ -97,14 +95,17 @@ def watched(
         thread.join()
 
 
-def _teller(run_id: str) -> Tell:
+def begin_work(run_id: str) -> Tell:
+    """Prepare this worker, and how it tells the main process of a run what happens."""
     from distributed import get_worker
 
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # Prefect would have it say everything
+    workers.share_cores()
     worker, topic = get_worker(), topic_of(run_id)
     return lambda what, about: worker.log_event(topic, (what, about))
 
 
-def _end(tell: Tell, video: VideoRef) -> None:
+def end_process(tell: Tell, video: VideoRef) -> None:
     """End this process, as nothing else ends a thread that hangs; its nanny starts another."""
     tell(TIMED_OUT, video.video_id)
     time.sleep(FLUSH_S)  # the message leaves with the next beat of the worker's loop

@@ -18,10 +18,11 @@ from flows.cluster import visible_gpus
 from flows.status import status_of
 from storage.tables import latest
 from tasks import workers
-from tests.flows.helpers import run
+from tests.flows.helpers import digests, run
 from tests.flows.test_server import gone
 from tests.nvds_core.video.makers import write_video
 from tests.plugin_site import plugin_site
+from tests.tasks.helpers import clip, scenes
 
 REPO = Path(__file__).resolve().parents[2]
 PATIENCE_S = 120
@@ -85,6 +86,21 @@ def test_a_video_that_kills_its_worker_is_a_row_and_the_others_are_done(prefect_
     assert all(outcome.peak_rss_mb for outcome in watched.outcomes if outcome.status == "done")
     assert {row["status"] for row in latest(str(tmp_path / "out"), "outcomes")} == {"done", "failed"}
     assert status_of(str(tmp_path / "out"))["pending"] == 0
+
+
+@pytest.mark.slow
+def test_a_video_that_several_workers_share_has_the_bits_of_one_made_in_one_go(prefect_api, tmp_path, caplog):
+    (tmp_path / "in").mkdir()
+    clip(tmp_path / "in" / "long.mp4", scenes(9, 14))
+    sizes = {"frames": {"size": {"short_side": 64}}}
+    run(tmp_path / "in", tmp_path / "alone", **sizes)
+    with caplog.at_level("INFO", logger="nvds"):
+        summary, watched = run(tmp_path / "in", tmp_path / "out", **sizes, workers={"count": 2, "block_frames": 8})
+    assert "1 long videos are shared" in caplog.text
+    assert summary["done"] == 1
+    assert digests(tmp_path / "out") == digests(tmp_path / "alone")
+    assert not list((tmp_path / "out" / ".work").glob("*-part/*"))
+    assert watched.named("long").seconds > max(step.seconds for _, step in watched.named("long").steps)
 
 
 @pytest.mark.slow
