@@ -18,8 +18,10 @@ SHARED = REPO / ".." / "shared"
 BUNDLED = REPO / "tests" / "data"
 
 # Both libraries read their settings when first imported, so these lines come before any test module.
+# Processes of pytest-xdist share the cores.
+_MOST_THREADS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
 for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[threads] = str(min(2, int(os.environ.get(threads) or 2)))
+    os.environ[threads] = str(min(_MOST_THREADS, int(os.environ.get(threads) or _MOST_THREADS)))
 _WEIGHTS = tempfile.mkdtemp(prefix="nvds-tests-weights-")  # nor must they find its weights
 atexit.register(shutil.rmtree, _WEIGHTS, ignore_errors=True)
 os.environ["NVDS_WEIGHTS"] = _WEIGHTS
