@@ -16,7 +16,7 @@ from flows.shards import BEGAN, begin_work, end_process, watched
 from storage import VideoRef
 from storage.locations import is_local
 from tasks import workers
-from tasks.caching import result_of
+from tasks.caching import plain_steps
 from tasks.flow_fields import estimate_flow
 from tasks.frames import FrameArtifact, extract_frames
 from tasks.initial import predict_initial
@@ -62,7 +62,7 @@ def process_piece(workspace: Workspace, piece: Piece, config: RunConfig, limits_
     """
     tell = begin_work(workspace.run_id)
     tell(BEGAN, piece.name)
-    with watched([piece.video], limits_s, lambda video: end_process(tell, video)):
+    with watched([piece.video], limits_s, lambda video: end_process(tell, video)), plain_steps():
         return work_on(workspace, piece, config)
 
 
@@ -80,13 +80,13 @@ def work_on(workspace: Workspace, piece: Piece, config: RunConfig) -> list[Span]
         return spans_of(pictures.frames, config.workers.block_frames)
 
     def flow() -> None:
-        result_of(estimate_flow(workspace, refs.frames, config.flow, config.limits, span))
+        estimate_flow(workspace, refs.frames, config.flow, config.limits, span)
 
     with beside(flow) if refs.flow is not None else nullcontext():
         wide = reach(pictures, span) if refs.stabilized is not None else span
-        result_of(predict_initial(workspace, refs.frames, config.predictor, config.limits, piece.video, wide))
+        predict_initial(workspace, refs.frames, config.predictor, config.limits, piece.video, wide)
         if refs.stabilized is not None:
-            result_of(stabilize(workspace, refs.frames, refs.initial, config.stabilizer, config.limits, span))
+            stabilize(workspace, refs.frames, refs.initial, config.stabilizer, config.limits, span)
     return []
 
 

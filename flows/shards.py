@@ -19,6 +19,7 @@ from flows.lanes import side_by_side
 from flows.ledger import Outcome
 from storage import ShardSpec, VideoRef
 from tasks import workers
+from tasks.caching import plain_steps
 from tasks.workspace import Workspace
 
 BEGAN, ENDED, TIMED_OUT = "began", "ended", "timed_out"
@@ -50,7 +51,7 @@ def process_shard(
 
     def work(video: VideoRef) -> Outcome:
         tell(BEGAN, video.video_id)
-        return process_video(workspace, video, config)
+        return process_clip(workspace, video, config)
 
     outcomes = []
     with watched(shard.videos, limits_s, lambda video: end_process(tell, video)) as settled:
@@ -59,6 +60,13 @@ def process_shard(
             outcomes.append(outcome)
             tell(ENDED, pickle.dumps(outcome))
     return outcomes
+
+
+@task(name="process-video", task_run_name="{video.video_id}", cache_policy=NO_CACHE, persist_result=False)
+def process_clip(workspace: Workspace, video: VideoRef, config: RunConfig) -> Outcome:
+    """Take one video of a shard through all steps, as one task: short clips are many."""
+    with plain_steps():
+        return process_video(workspace, video, config)
 
 
 @contextmanager

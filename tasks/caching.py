@@ -1,11 +1,13 @@
-"""Tasks that look before they work: an artifact that exists is never made again."""
+"""Steps: tasks that look before they work, as an artifact that exists is never made again."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task
 from prefect.cache_policies import NO_CACHE
@@ -16,6 +18,9 @@ from storage import ArtifactRef, StorageError
 from tasks.workspace import StepResult, Workspace
 
 StepReturn = StepResult | State[StepResult]
+P = ParamSpec("P")
+R = TypeVar("R")
+_PLAIN: ContextVar[bool] = ContextVar("plain", default=False)
 
 RETRIES = 2
 RETRY_DELAYS_S = [1, 10]
@@ -23,10 +28,14 @@ RETRY_DELAYS_S = [1, 10]
 TRANSIENT = (ConnectionError, TimeoutError, InterruptedError)
 
 
-def is_transient(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Retry condition for Prefect: only errors that may go away by themselves."""
-    error = state.result(raise_on_failure=False)
+def may_pass(error: BaseException | None) -> bool:
+    """Whether an error may go away by itself."""
     return isinstance(error, TRANSIENT) or (isinstance(error, StorageError) and error.reason == "transient")
+
+
+def is_transient(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """`may_pass` as Prefect's condition for another attempt."""
+    return may_pass(state.result(raise_on_failure=False))
 
 
 # The truth is the artifact on disk, not Prefect's database: a key there would outlive a cleaned folder, and a lost
@@ -39,6 +48,38 @@ TASK_OPTIONS: dict[str, Any] = {
     "retry_condition_fn": is_transient,
     "log_prints": False,
 }
+
+
+class Step(Task[P, R]):
+    """A Prefect task that inside `plain_steps` is an ordinary call, with the same further attempts."""
+
+    def __call__(self, *args: P.args, **options: P.kwargs) -> R:  # type: ignore[override]
+        if not _PLAIN.get():
+            return super().__call__(*args, **options)
+        for delay_s in RETRY_DELAYS_S:
+            try:
+                return self.fn(*args, **options)
+            except Exception as error:
+                if not may_pass(error):
+                    raise
+            time.sleep(delay_s)
+        return self.fn(*args, **options)
+
+
+def step(**options: Any) -> Callable[[Callable[P, R]], Step[P, R]]:
+    """The decorator of a step; takes the options of Prefect's ``task``."""
+    return lambda function: Step(function, **(TASK_OPTIONS | options))
+
+
+@contextmanager
+def plain_steps() -> Iterator[None]:
+    """Inside, steps are ordinary calls: where videos are tasks themselves, a run of Prefect's for each of their steps
+    would cost more than short clips do."""
+    token = _PLAIN.set(True)
+    try:
+        yield
+    finally:
+        _PLAIN.reset(token)
 
 
 def produce(workspace: Workspace, ref: ArtifactRef, make: Callable[[Path], int]) -> StepReturn:

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from prefect import task
 
 from nvds_core.flow.base import FloatArray, FlowEstimator
 from storage import ArraySpec, ArtifactRef, artifact_key, write_arrays
 from tasks import workers
-from tasks.caching import TASK_OPTIONS, StepReturn
+from tasks.caching import StepReturn, step
 from tasks.frames import FrameArtifact
 from tasks.memory import LimitsConfig, batches
 from tasks.parts import RowWriter, Span, produce_rows
@@ -44,7 +43,7 @@ def flow_ref(frames: ArtifactRef, config: FlowConfig) -> ArtifactRef:
     return ArtifactRef(STEP, artifact_key(STEP, VERSION, frames, config.precision, workers.flow(config.name).digest))
 
 
-@task(name="estimate-flow", task_run_name="estimate-flow {frames.key}", **TASK_OPTIONS)
+@step(name="estimate-flow", task_run_name="estimate-flow {frames.key}")
 def estimate_flow(
     workspace: Workspace,
     frames: ArtifactRef,

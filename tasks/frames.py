@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from prefect import task
 
 from nvds_core.sizes import SizeConfig, inference_size
 from nvds_core.stabilization import prepare_rgb
@@ -17,7 +16,7 @@ from nvds_core.types import ConfigError, CoreError, DecodeError
 from nvds_core.video import CutConfig, CutDetector, Frame, content_digest, open_video
 from storage import ArraySpec, ArtifactRef, ArtifactStore, VideoRef, artifact_key, open_arrays, write_arrays
 from storage.locations import is_local, remove_tree, stage
-from tasks.caching import TASK_OPTIONS, StepReturn, produce
+from tasks.caching import StepReturn, produce, step
 from tasks.streams import Prefetch, WriteBehind
 from tasks.workspace import Workspace, public_text
 
@@ -58,7 +57,7 @@ def frames_ref(video: VideoRef, config: FramesConfig, short_side: int, multiple:
     return ArtifactRef(STEP, artifact_key(STEP, VERSION, video.digest, config, short_side, multiple))
 
 
-@task(name="extract-frames", task_run_name="extract-frames {video.video_id}", **TASK_OPTIONS)
+@step(name="extract-frames", task_run_name="extract-frames {video.video_id}")
 def extract_frames(
     workspace: Workspace, video: VideoRef, config: FramesConfig, short_side: int, multiple: int
 ) -> StepReturn:

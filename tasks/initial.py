@@ -8,14 +8,13 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from prefect import task
 from torch import Tensor
 
 from nvds_core.predictors.base import Predictor, SplitPredictor, finite
 from nvds_core.predictors.folder import DepthFolder
 from storage import ArraySpec, ArtifactRef, VideoRef, artifact_key, write_arrays
 from tasks import workers
-from tasks.caching import TASK_OPTIONS, StepReturn
+from tasks.caching import StepReturn, step
 from tasks.depth_maps import predictor_digest, write_maps
 from tasks.frames import FrameArtifact
 from tasks.memory import LimitsConfig, batches
@@ -46,7 +45,7 @@ def initial_ref(frames: ArtifactRef, config: PredictorConfig, video: VideoRef | 
     return ArtifactRef(STEP, artifact_key(STEP, VERSION, frames, config.precision, digest))
 
 
-@task(name="predict-initial", task_run_name="predict-initial {frames.key}", tags=["gpu"], **TASK_OPTIONS)
+@step(name="predict-initial", task_run_name="predict-initial {frames.key}", tags=["gpu"])
 def predict_initial(
     workspace: Workspace,
     frames: ArtifactRef,

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from prefect import task
 
 from nvds_core.geometry.colmap import ColmapConfig, PoseResult, estimate_poses, write_pictures
 from nvds_core.geometry.poses import read_poses, resize_camera, too_few, usable_frames
@@ -20,7 +19,7 @@ from nvds_core.types import Camera, ConfigError
 from nvds_core.video import open_video, resolve_folder
 from storage import ArtifactRef, ArtifactStore, VideoRef, artifact_key, open_arrays, write_arrays
 from storage.locations import is_local, local_path, remove_tree, stage
-from tasks.caching import TASK_OPTIONS, StepReturn, produce
+from tasks.caching import StepReturn, produce, step
 from tasks.digests import remote_frames
 from tasks.frames import FrameArtifact
 from tasks.pose_files import files_digest, locate_poses
@@ -108,7 +107,7 @@ def poses_ref(video: VideoRef, config: PosesConfig, limit: int | None) -> Artifa
     return ArtifactRef(STEP, artifact_key(STEP, VERSION, video.digest, limit, named, *origin))
 
 
-@task(name="find-poses", task_run_name="find-poses {video.video_id}", **TASK_OPTIONS)
+@step(name="find-poses", task_run_name="find-poses {video.video_id}")
 def find_poses(
     workspace: Workspace, video: VideoRef, frames: ArtifactRef, config: PosesConfig, limit: int | None
 ) -> StepReturn:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from prefect import task
 from prefect.states import Completed
 
 from nvds_core.stabilization.mixing import mix_passes
@@ -26,7 +25,7 @@ from storage import (
 )
 from storage.locations import is_local, join, local_path, publish_tree
 from storage.volumes import Encoding
-from tasks.caching import TASK_OPTIONS, StepReturn
+from tasks.caching import StepReturn, step
 from tasks.frames import FrameArtifact
 from tasks.score import ScoreInputs, read_scores, result_readers
 from tasks.streams import Prefetch, WriteBehind
@@ -60,7 +59,7 @@ def find_published(out: str, video: VideoRef, ref: ArtifactRef) -> dict[str, Any
     return record if record is not None and record.get("key") == ref.key else None
 
 
-@task(name="publish-video", task_run_name="publish-video {video.video_id}", **TASK_OPTIONS)
+@step(name="publish-video", task_run_name="publish-video {video.video_id}")
 def publish_video(
     workspace: Workspace,
     video: VideoRef,

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from prefect import task
 from torch import Tensor
 
 from nvds_core.metrics import OpwResult, join_opw
@@ -17,7 +16,7 @@ from nvds_core.stabilization.mixing import Choice, choose_mix, mix_passes
 from storage import ArrayReader, ArtifactRef, artifact_key, open_arrays
 from storage.locations import read_json, write_json_atomic
 from tasks import workers
-from tasks.caching import TASK_OPTIONS, StepReturn, produce
+from tasks.caching import StepReturn, produce, step
 from tasks.frames import FrameArtifact
 from tasks.streams import Prefetch
 from tasks.transfer import Uploaded, Uploader
@@ -63,7 +62,7 @@ def scores_ref(inputs: ScoreInputs) -> ArtifactRef:
     return ArtifactRef(STEP, artifact_key(STEP, VERSION, inputs, PROTOCOL))
 
 
-@task(name="score-video", task_run_name="score-video {inputs.initial.key}", **TASK_OPTIONS)
+@step(name="score-video", task_run_name="score-video {inputs.initial.key}")
 def score_video(workspace: Workspace, inputs: ScoreInputs) -> StepReturn:
     """Write OPW per result and pair, in total and on the mean, and which mix each scene takes.
 

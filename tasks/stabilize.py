@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from prefect import task
 
 from nvds_core.predictors.base import finite
 from nvds_core.stabilization import NvdsNetwork, prepare_frame, quantize_disparity
@@ -15,7 +14,7 @@ from nvds_core.stabilization.inference import Direction, StableFrame, StreamingS
 from nvds_core.stabilization.network import REFERENCES
 from storage import ArraySpec, ArtifactRef, artifact_key, write_arrays
 from tasks import workers
-from tasks.caching import TASK_OPTIONS, StepReturn
+from tasks.caching import StepReturn, step
 from tasks.frames import FrameArtifact
 from tasks.memory import Batches, LimitsConfig, batches, is_memory_error
 from tasks.parts import Rows, RowWriter, Span, produce_rows
@@ -52,7 +51,7 @@ def stabilized_ref(frames: ArtifactRef, initial: ArtifactRef, config: Stabilizer
     return ArtifactRef(STEP, artifact_key(STEP, VERSION, frames, initial, config, workers.stabilizer(config.name)[1]))
 
 
-@task(name="stabilize", task_run_name="stabilize {initial.key}", tags=["gpu"], **TASK_OPTIONS)
+@step(name="stabilize", task_run_name="stabilize {initial.key}", tags=["gpu"])
 def stabilize(
     workspace: Workspace,
     frames: ArtifactRef,

@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from prefect import task
 
 from nvds_core.tto import consistency_mask, keep_pairs, overlap, pair_indices, unordered
 from nvds_core.tto.masks import FLOW_THRESHOLD, OVERLAP_RATIO
 from nvds_core.tto.pairs import PairMode
 from storage import ArraySpec, ArtifactRef, artifact_key, open_arrays, write_arrays
 from tasks import workers
-from tasks.caching import TASK_OPTIONS, StepReturn, produce
+from tasks.caching import StepReturn, produce, step
 from tasks.flow_fields import FlowConfig
 from tasks.frames import BLOCK_BYTES, FrameArtifact
 from tasks.poses import PoseArtifact
@@ -60,7 +59,7 @@ def masks_ref(pair_flow: ArtifactRef, config: PairsConfig) -> ArtifactRef:
     return ArtifactRef(MASK_STEP, key)
 
 
-@task(name="estimate-pair-flow", task_run_name="estimate-pair-flow {frames.key}", **TASK_OPTIONS)
+@step(name="estimate-pair-flow", task_run_name="estimate-pair-flow {frames.key}")
 def estimate_pair_flow(
     workspace: Workspace, frames: ArtifactRef, poses: ArtifactRef, mode: PairMode, config: FlowConfig
 ) -> StepReturn:
@@ -94,7 +93,7 @@ def estimate_pair_flow(
     return produce(workspace, pair_flow_ref(frames, poses, mode, config), make)
 
 
-@task(name="mask-pairs", task_run_name="mask-pairs {pair_flow.key}", **TASK_OPTIONS)
+@step(name="mask-pairs", task_run_name="mask-pairs {pair_flow.key}")
 def mask_pairs(workspace: Workspace, pair_flow: ArtifactRef, config: PairsConfig) -> StepReturn:
     """Write where both flows of a pair agree, and which pairs overlap enough: none gives the status ``no_pairs``."""
 

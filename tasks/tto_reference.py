@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from prefect import task
 
 from nvds_core.geometry.camera import relative_pose
 from nvds_core.tto import FusedReference, fuse, material_status, pseudo_reference
@@ -19,7 +18,7 @@ from nvds_core.tto.reference import SIN2_MIN
 from nvds_core.tto.status import FEWEST_VALID
 from nvds_core.types import ConfigError
 from storage import ArrayReader, ArraySpec, ArtifactRef, artifact_key, open_arrays, write_arrays
-from tasks.caching import TASK_OPTIONS, StepReturn, produce
+from tasks.caching import StepReturn, produce, step
 from tasks.frames import FrameArtifact
 from tasks.poses import PoseArtifact
 from tasks.streams import check_stop
@@ -59,7 +58,7 @@ def reference_ref(pair_references: ArtifactRef, config: ReferenceConfig) -> Arti
     return ArtifactRef(STEP, artifact_key(STEP, VERSION, pair_references, config.tolerance))
 
 
-@task(name="refer-pairs", task_run_name="refer-pairs {masks.key}", **TASK_OPTIONS)
+@step(name="refer-pairs", task_run_name="refer-pairs {masks.key}")
 def refer_pairs(
     workspace: Workspace,
     frames: ArtifactRef,
@@ -111,7 +110,7 @@ def refer_pairs(
     return produce(workspace, pair_references_ref(masks, poses, config), make)
 
 
-@task(name="fuse-references", task_run_name="fuse-references {pair_references.key}", **TASK_OPTIONS)
+@step(name="fuse-references", task_run_name="fuse-references {pair_references.key}")
 def fuse_references(
     workspace: Workspace,
     frames: ArtifactRef,

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from prefect import task
 from torch import Tensor, nn
 
 from nvds_core.checkpoints import load_state
@@ -21,7 +20,7 @@ from nvds_core.tto.network import TunableNetwork, learning_rate_of, tunable_netw
 from nvds_core.types import CoreError
 from storage import ArraySpec, ArtifactRef, artifact_key, open_arrays, write_arrays
 from tasks import workers
-from tasks.caching import TASK_OPTIONS, StepReturn, produce
+from tasks.caching import StepReturn, produce, step
 from tasks.frames import FrameArtifact
 from tasks.initial import PredictorConfig
 from tasks.poses import PoseArtifact
@@ -72,7 +71,7 @@ def progress_file(workspace: Workspace, ref: ArtifactRef) -> Path:
     return Path(workspace.work) / "progress" / f"{ref.step}-{ref.key}.pt"
 
 
-@task(name="finetune-network", task_run_name="finetune-network {inputs.reference.key}", tags=["gpu"], **TASK_OPTIONS)
+@step(name="finetune-network", task_run_name="finetune-network {inputs.reference.key}", tags=["gpu"])
 def finetune_network(
     workspace: Workspace, inputs: TuneInputs, predictor: PredictorConfig, config: TuneConfig
 ) -> StepReturn:
@@ -103,7 +102,7 @@ def finetune_network(
     return returned
 
 
-@task(name="optimize-depth", task_run_name="optimize-depth {finetuned.key}", tags=["gpu"], **TASK_OPTIONS)
+@step(name="optimize-depth", task_run_name="optimize-depth {finetuned.key}", tags=["gpu"])
 def optimize_depth(
     workspace: Workspace, frames: ArtifactRef, initial: ArtifactRef, finetuned: ArtifactRef, predictor: PredictorConfig
 ) -> StepReturn:

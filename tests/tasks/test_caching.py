@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import pytest
-from prefect import flow, task
+from prefect import flow
 
 from nvds_core.types import DecodeError
 from storage import ArtifactRef, StorageError
-from tasks.caching import TASK_OPTIONS, StepReturn, produce, result_of
+from tasks import caching
+from tasks.caching import StepReturn, plain_steps, produce, result_of, step
 from tests.tasks.helpers import workspace_in
 
 REF = ArtifactRef("step", "0" * 40)
@@ -44,10 +45,11 @@ def test_a_broken_off_step_leaves_nothing_and_keeps_its_error(tmp_path, error):
         (MemoryError("too large"), 1),
     ],
 )
-def test_only_errors_that_may_go_away_are_tried_again(prefect_api, error, attempts):
+def test_only_errors_that_may_go_away_are_tried_again(prefect_api, monkeypatch, error, attempts):
+    monkeypatch.setattr(caching, "RETRY_DELAYS_S", [0, 0])
     tried = []
 
-    @task(**(TASK_OPTIONS | {"retry_delay_seconds": 0}))
+    @step(retry_delay_seconds=0)
     def fails() -> None:
         tried.append(1)
         raise error
@@ -59,18 +61,21 @@ def test_only_errors_that_may_go_away_are_tried_again(prefect_api, error, attemp
 
     alone()
     assert len(tried) == attempts
+    with plain_steps(), pytest.raises(type(error)):
+        fails()
+    assert len(tried) == 2 * attempts, "as an ordinary call"
 
 
 def test_a_cached_step_gives_its_result_through_prefect_as_well(prefect_api, tmp_path):
     workspace = workspace_in(tmp_path)
 
-    @task(**TASK_OPTIONS)
-    def step() -> StepReturn:
+    @step()
+    def make() -> StepReturn:
         return produce(workspace, REF, lambda folder: 7)
 
     @flow
     def twice() -> list[object]:
-        return [result_of(step()), result_of(step())]
+        return [result_of(make()), result_of(make())]
 
     first, second = twice()
     assert (first.cached, second.cached) == (False, True)
