@@ -12,6 +12,7 @@ import torch
 
 from nvds_core.checkpoints import state_digest
 from nvds_core.flow.base import FlowEstimator, create_flow
+from nvds_core.memory import keep_freed_memory
 from nvds_core.models import create_model
 from nvds_core.predictors.base import Predictor, create_predictor
 from nvds_core.stabilization import NvdsNetwork
@@ -47,6 +48,8 @@ def device() -> torch.device:
     """The accelerator of this process if there is one, else the CPU."""
     if _DEVICE_ALLOWED.is_set() and torch.cuda.is_available():
         return torch.device("cuda")
+    if _DEVICE_ALLOWED.is_set():
+        _prepare_cpu()
     return torch.device("cpu")
 
 
@@ -86,6 +89,11 @@ def digests(predictor_name: str, stabilizer_name: str | None, flow_name: str | N
 def bytes_per_pixel(model: object) -> int:
     """Memory that a network takes per pixel of a batch: what it states itself, or a cautious estimate."""
     return int(getattr(model, "bytes_per_pixel", BYTES_PER_PIXEL))
+
+
+@lru_cache(maxsize=1)
+def _prepare_cpu() -> None:
+    keep_freed_memory()
 
 
 @lru_cache(maxsize=2)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from flows.crew import WORKER_DIED
+from flows.dispatch import WORKER_DIED
 from flows.failures import explain, reason_for
 from flows.shards import TIMED_OUT
 from nvds_core.types import CoreError, DecodeError
