@@ -25,8 +25,6 @@ METHODS = ("initial", *STABILIZED, *TUNED, *CONTROLS)
 _KINDS = {"text": pa.string(), "int": pa.int64(), "real": pa.float64()}
 _COMMON = "delta1 delta2 delta3 abs_rel rmse log10 scale shift scale_spread shift_spread tae"
 _PUBLISHED = "published_delta1 published_delta2 published_delta3 published_abs_rel published_rmse"
-ACCURACY = tuple(_COMMON.split())
-PUBLISHED = tuple(_PUBLISHED.split())
 
 
 def _schema(**columns: str) -> pa.Schema:

@@ -12,6 +12,7 @@ from flows.bench_of_runs import rows_of_run, timed_of_run
 from flows.bench_rows import IDENTITY, RESULTS_FILE, RUNTIME_FILE, Row, is_bench, read_rows
 from flows.bench_sections import Document
 from storage.locations import write_bytes_atomic
+from tasks.workspace import public_text
 
 Layout = Literal["nvds", "common", "runtime", "failures"]
 LAYOUTS: Mapping[str, Callable[[Sequence[Row], Sequence[Row], bool], Document]] = {
@@ -34,7 +35,7 @@ def bench_document(outs: Sequence[str], layout: Layout, *, published: bool = Fal
 def _joined(outs: Sequence[str], file: str) -> list[Row]:
     """The rows of all folders; what several of them have is told apart by the folder's name behind the predictor."""
     rows: list[Row] = []
-    folders = [Path(out).absolute().name for out in outs]
+    folders = [public_text(Path(out).absolute().name) for out in outs]
     for number, (out, folder) in enumerate(zip(outs, folders, strict=True), start=1):
         label = folder if folders.count(folder) == 1 else f"{folder} {number}"
         taken = {tuple(row[name] for name in IDENTITY) for row in rows}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from flows.exports import ExportSource
 from nvds_core.metrics.alignment import least_squares_fit
 from nvds_core.types import ConfigError
-from nvds_core.video import FOLDER_FPS, content_digest, open_video, write_h264
+from nvds_core.video import FOLDER_FPS, Frame, content_digest, open_video, write_h264
 from nvds_core.viz import (
     DisparityRange,
     Picture,
@@ -123,8 +123,7 @@ def export_strip(source: ExportSource, target: Path) -> Path:
             moment = rgb if index == middle else moment
             if start <= index < stop:
                 lines.append(rgb[:, column])
-    if moment is None:
-        raise ConfigError(f"{source.record['video_id']}: its source ended before frame {middle}")
+    assert moment is not None
     pictures, slices = [moment], [np.stack(lines, axis=1)]
     for name in results:
         volume = source.volume.read(name, start, stop)
@@ -145,7 +144,11 @@ def longest_scene(cuts: list[int], frames: int) -> tuple[int, int]:
 
 @contextmanager
 def source_frames(source: ExportSource) -> Iterator[Iterator[Picture]]:
-    """The RGB frames a volume was made of, uint8 at the volume's size, decoded again from the recorded source."""
+    """The RGB frames a volume was made of, uint8 at the volume's size, decoded again from the recorded source.
+
+    Raises:
+        ConfigError: the source is gone, has changed, or (while it is read) has fewer frames than the volume.
+    """
     record = source.record
     uri, digest = record["source"]["uri"], record["source"]["digest"]
     with tempfile.TemporaryDirectory(prefix="nvds-") as scratch:
@@ -158,8 +161,18 @@ def source_frames(source: ExportSource) -> Iterator[Iterator[Picture]]:
         if content_digest(path) != digest:
             raise ConfigError(_missing(record, "has changed since"), reason="source")
         with open_video(path, limit=source.volume.frames) as reader:
-            size = (source.volume.shape[2], source.volume.shape[1])
-            yield (np.asarray(cv2.resize(f.rgb, size, interpolation=cv2.INTER_AREA), np.uint8) for f in reader)
+            yield _pictures(source, reader)
+
+
+def _pictures(source: ExportSource, reader: Iterable[Frame]) -> Iterator[Picture]:
+    frames, height, width = source.volume.shape
+    count = 0
+    for frame in reader:
+        count += 1
+        yield np.asarray(cv2.resize(frame.rgb, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    if count < frames:
+        message = f"{source.record['video_id']}: its source ended before frame {count}, the volume has {frames}"
+        raise ConfigError(message, reason="source")
 
 
 def _missing(record: dict[str, object], what: str) -> str:

@@ -154,16 +154,10 @@ class _Tour:
                 row = {name: values[offset] for name, values in maps.items()}
                 pictures = {name: self.scale.colours(name, values) for name, values in row.items()}
                 if frames is not None:
-                    pictures = {"rgb": self._next(frames, index), **pictures}
+                    pictures = {"rgb": next(frames), **pictures}
                 self._look(index, pictures, row)
                 yield mosaic([_fitted(picture, self.size) for picture in pictures.values()])
                 index += 1
-
-    def _next(self, frames: Iterator[Picture], index: int) -> Picture:
-        picture = next(frames, None)
-        if picture is None:
-            raise ConfigError(f"{self.source.record['video_id']}: its source ended before frame {index}")
-        return picture
 
     def _look(self, index: int, pictures: dict[str, Picture], row: dict[str, NDArray[np.float32]]) -> None:
         if index % self.every == 0:

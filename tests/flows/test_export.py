@@ -11,6 +11,7 @@ import pytest
 from flows.exports import PNG16_FORMULA, gray16, result_text
 from flows.preview import longest_scene
 from flows.results import find_video
+from nvds_core.video import content_digest, write_h264
 from nvds_core.viz import inferno
 from storage import StorageError, open_volume
 from tests.flows.finished import FPS, FRAMES, SIZE, FinishedRun, finished_run, nvds
@@ -147,6 +148,20 @@ def test_a_video_or_result_that_is_not_there_is_named_with_the_choice(finished, 
     wrong = nvds("export", finished.out, "clip", "--to", "npz", "--result", "best", "--output", tmp_path / "x.npz")
     assert wrong.exit_code == 2
     assert "initial, forward, backward, mix" in wrong.stderr
+
+
+def test_a_source_with_fewer_frames_than_the_volume_is_told(finished, tmp_path):
+    folder = tmp_path / "videos" / finished.video_id
+    shutil.copytree(finished.out / "videos" / finished.video_id, folder)
+    short = tmp_path / "short.mp4"
+    write_h264(short, [np.zeros((64, 96, 3), np.uint8)] * (FRAMES - 2), fps=FPS)
+    record = json.loads((folder / "record.json").read_text())
+    record["source"] |= {"uri": str(short), "digest": content_digest(short)}
+    (folder / "record.json").write_text(json.dumps(record))
+    result = nvds("export", tmp_path, "clip", "--to", "mp4", "--output", tmp_path / "x.mp4")
+    assert result.exit_code == 2
+    assert f"ended before frame {FRAMES - 2}" in result.stderr
+    assert not (tmp_path / "x.mp4").exists()
 
 
 def test_a_folder_that_is_being_replaced_is_no_video(finished, tmp_path):

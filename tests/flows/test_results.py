@@ -117,6 +117,7 @@ def test_the_layouts_take_an_output_folder_of_any_name(tmp_path):
     out = tmp_path / os.fsdecode(b"d\xffpth")
     tell(out, "a", 1, "v-1", "failed", "v.mp4", reason="decode", message="cut off")
     assert "### d\\udcffpth\n" in nvds("table", out, "--layout", "failures").stdout
+    assert "| not recorded (d\\udcffpth 2) |" in nvds("table", out, out, "--layout", "failures").stdout
 
 
 def test_a_run_is_printed_as_latex_and_html_too():
