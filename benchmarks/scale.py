@@ -2,9 +2,9 @@
 
     python -m benchmarks.scale [overhead] [many] [workers] [status] [--clips 1000] [--many 10000] [--json FILE]
 
-overhead: clips of 8 frames at 96x64 with `tiny`, by two workers, beside the same steps in a plain loop of this process
-          (in the same run, no Prefect, no Dask, one video after the other); memory of the main process over the run;
-          the finished run once more.
+overhead: clips of 8 frames at 96x64 with `tiny`, by two workers, beside the same steps of 200 of them in a plain loop of
+          this process (no Prefect, no Dask, one video after the other, straight after); memory of the main process over
+          the run; the finished run once more.
 many:     the same machinery with a network that does nothing, for a tenth of the clips and for all of them.
 workers:  two workers against one on long clips, one torch thread each.
 status:   `nvds status` on an output of so many clips while half of them are done, in a fresh process.
@@ -35,7 +35,7 @@ from benchmarks.scale_output import pretend_run
 
 SIZE, FRAMES, FPS = (96, 64), 8, 12
 LONG_CLIPS, LONG_FRAMES = 8, 96
-STEPS = ("extract_frames", "predict_initial", "estimate_flow", "stabilize", "score_video", "publish_video")
+LOOP_CLIPS = 200  # of the plain loop, which is steady
 SMALL = {"frames": {"size": {"short_side": 64}}}
 IDLE = {"predictor": {"name": "idle"}, "stabilizer": {"name": "none"}, "score": {"name": "none"}}
 PLUGIN = """
@@ -113,46 +113,42 @@ def run(inputs: Path, out: Path, settings: Figures, workers: int = 0) -> tuple[F
     return seconds | {"clips": summary["videos"]}, watch
 
 
-def plain_loop(inputs: Path, out: Path, settings: Figures) -> float:
-    """Seconds of the steps of all clips, called one after the other without Prefect."""
-    import flows.chain as chain
+def plain_loop(inputs: Path, out: Path, settings: Figures, most: int) -> float:
+    """Milliseconds per clip of the same steps called one after the other without Prefect, over at most so many clips."""
+    from flows.chain import process_video
     from flows.config import RunConfig, build
     from flows.planning import plan_run
+    from tasks.caching import plain_steps
     from tasks.workspace import make_workspace
 
     config, workspace = build(RunConfig, SMALL | settings, "benchmark"), make_workspace(str(out))
-    plan = plan_run([str(inputs)], workspace, config)
-    tasks = {name: getattr(chain, name) for name in STEPS}
-    try:
-        for name, task in tasks.items():
-            setattr(chain, name, task.fn)
+    videos = plan_run([str(inputs)], workspace, config).videos[:most]
+    with plain_steps():
         started = time.perf_counter()
-        for video in plan.videos:
-            assert chain.process_video(workspace, video, config).status == "done"
-        return time.perf_counter() - started
-    finally:
-        for name, task in tasks.items():
-            setattr(chain, name, task)
+        for video in videos:
+            assert process_video(workspace, video, config).status == "done"
+        return 1e3 * (time.perf_counter() - started) / len(videos)
 
 
 def measure_overhead(folder: Path, options: argparse.Namespace) -> Figures:
     clips = make_clips(folder / "in", options.clips)
     first, watch = run(clips, folder / "out", {}, workers=2)
-    loop = plain_loop(clips, folder / "loop", {})
     again, _ = run(clips, folder / "out", {}, workers=2)
+    loop_ms = plain_loop(clips, folder / "loop", {}, LOOP_CLIPS)
     side_by_side = min(2, os.cpu_count() or 1)
-    work = first["planning_s"] + first["working_s"]
+    work_ms = 1e3 * (first["planning_s"] + first["working_s"]) / options.clips
+    parts = ("planning_s", "starting_s", "working_s")
     return first | {
-        "plain_loop_s": loop,
-        "overhead_ms_per_clip": 1e3 * (work - loop) / options.clips,
-        "overhead_over_perfect_sharing_ms_per_clip": 1e3 * (work - loop / side_by_side) / options.clips,
+        "ms_per_clip": work_ms,
+        "plain_loop_clips": min(LOOP_CLIPS, options.clips),
+        "plain_loop_ms_per_clip": loop_ms,
+        "overhead_ms_per_clip": work_ms - loop_ms,
+        "overhead_over_perfect_sharing_ms_per_clip": work_ms - loop_ms / side_by_side,
         "steady_ms_per_clip": watch.steady_ms(),
-        "plain_loop_ms_per_clip": 1e3 * loop / options.clips,
         "memory_slope_kb_per_clip": watch.slope_kb(min(200, options.clips // 5)),
         "memory_end_mb": watch.memory_mb[-1],
-        "rerun_s": sum(again[name] for name in ("planning_s", "starting_s", "working_s")),
-        "rerun_share": sum(again[name] for name in ("planning_s", "starting_s", "working_s"))
-        / sum(first[name] for name in ("planning_s", "starting_s", "working_s")),
+        "rerun_s": sum(again[name] for name in parts),
+        "rerun_share": sum(again[name] for name in parts) / sum(first[name] for name in parts),
     }
 
 
