@@ -2,8 +2,8 @@
 
     python -m benchmarks.scale [overhead] [many] [workers] [status] [--clips 1000] [--many 10000] [--json FILE]
 
-overhead: clips of 8 frames at 96x64 with `tiny`, by two workers, beside the same steps of 200 of them in a plain loop of
-          this process (no Prefect, no Dask, one video after the other, straight after); memory of the main process over
+overhead: clips of 8 frames at 96x64 with `tiny`, by two workers, beside the same steps of 200 of them in a plain loop
+          of this process (no Prefect, no Dask, one by one, straight after); memory of the main process over
           the run; the finished run once more.
 many:     the same machinery with a network that does nothing, for a tenth of the clips and for all of them.
 workers:  two workers against one on long clips, one torch thread each.
@@ -114,7 +114,7 @@ def run(inputs: Path, out: Path, settings: Figures, workers: int = 0) -> tuple[F
 
 
 def plain_loop(inputs: Path, out: Path, settings: Figures, most: int) -> float:
-    """Milliseconds per clip of the same steps called one after the other without Prefect, over at most so many clips."""
+    """Milliseconds per clip of the same steps, one after the other without Prefect, over at most so many clips."""
     from flows.chain import process_video
     from flows.config import RunConfig, build
     from flows.planning import plan_run

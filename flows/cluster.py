@@ -74,8 +74,26 @@ def cluster_address(config: WorkersConfig) -> Iterator[str]:
     # we count deaths ourselves, by video
     scheduler["options"] |= {"allowed_failures": 0}  # type: ignore[operator]
     workers = {number: {"cls": Nanny, "options": _worker(config, number)} for number in range(config.count)}
-    with quiet_dask(), dask.config.set(before_start), SpecCluster(workers=workers, scheduler=scheduler) as cluster:
+    with (
+        same_environment(),
+        quiet_dask(),
+        dask.config.set(before_start),
+        SpecCluster(workers=workers, scheduler=scheduler) as cluster,
+    ):
         yield cluster.scheduler_address
+
+
+@contextmanager
+def same_environment() -> Iterator[None]:
+    """Take back what nannies put into the environment of this process for their workers: it would go before the
+    settings of the next cluster."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in set(os.environ) - set(before):
+            del os.environ[name]
+        os.environ.update(before)
 
 
 @contextmanager

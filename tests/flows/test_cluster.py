@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
-from flows.cluster import visible_gpus
+from flows.cluster import same_environment, visible_gpus
 from flows.status import status_of
 from storage.tables import latest
 from tasks import workers
@@ -132,6 +132,15 @@ def test_a_killed_run_takes_its_workers_along_and_nothing_listens_beyond_this_ma
     state = status_of(str(tmp_path / "out"))
     assert (state["at_work"], state["running"]) == (False, 0)
     assert state["pending"] >= 1
+
+
+def test_a_cluster_leaves_the_environment_as_it_was(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    with same_environment():
+        os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+    assert os.environ["OMP_NUM_THREADS"] == "5"
+    assert "MKL_NUM_THREADS" not in os.environ
 
 
 def test_the_gpus_that_somebody_chose_are_the_ones_that_are_dealt_out(monkeypatch):
