@@ -2,11 +2,12 @@
 
     python -m benchmarks.faults [main] [worker] [server] [disk] [--moments 20] [--seed 0]
 
-For every victim and every seeded random moment: `nvds run` with two workers on a few clips and a file that is no video;
-kill -9 of the main process, of a worker or of the built-in Prefect server in the middle of it; the same command once
-more; `nvds clean`. The disk instead has a seeded random size, too small, and room for the second run (a tmpfs, by root
-on Linux). Then must hold: the decoded values of all results are those of an undisturbed run, every good video is
-published once, the bad one has its reason, no process of the run is left, and no half-written file.
+For every victim and every seeded random moment: `nvds run` on a few clips and a file that is no video, with two workers
+or none in turn (a worker as the victim: always two); kill -9 of the main process, of a worker or of the built-in Prefect
+server in the middle of it; the same command once more; `nvds clean`. The disk instead has a seeded random size, too
+small, and room for the second run (a tmpfs, by root on Linux). Then must hold: the decoded values of all results are
+those of an undisturbed run, every good video is published once, the bad one has its reason, no process of the run is
+left, and no half-written file.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from tests.flows.helpers import digests, leftovers
 
 KILLED = ("main", "worker", "server")
 VICTIMS = (*KILLED, "disk")
-ROOM = "512m"
+ROOM, LEAST_KB = "512m", 40.0
+NVDS = (sys.executable, "-c", "from flows.cli import main; main()")
 CLIPS, FRAMES, SIZE, FPS = 4, 8, (96, 64), 12
 PATIENCE_S = 30.0  # for processes to notice that the run they belong to is gone
 
@@ -50,16 +52,15 @@ def make_inputs(folder: Path) -> Path:
     return folder
 
 
-def command(inputs: Path, out: Path) -> list[str]:
+def command(inputs: Path, out: Path, workers: int) -> list[str]:
     size = f"{SIZE[0]}x{SIZE[1]}"
-    nvds = [sys.executable, "-c", "from flows.cli import main; main()"]
-    return [*nvds, "run", str(inputs), "--out", str(out), "--size", size, "--workers", "2", "--json"]
+    return [*NVDS, "run", str(inputs), "--out", str(out), "--size", size, "--workers", str(workers), "--json"]
 
 
-def finished(inputs: Path, out: Path) -> tuple[dict[str, Any], float]:
+def finished(inputs: Path, out: Path, workers: int) -> tuple[dict[str, Any], float]:
     """An undisturbed run: its summary and its seconds."""
     started = time.monotonic()
-    done = subprocess.run(command(inputs, out), capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(command(inputs, out, workers), capture_output=True, text=True, timeout=600, check=False)
     if done.returncode not in (0, 1):
         raise RuntimeError(f"the run ended with {done.returncode}: {done.stderr[-2000:]}")
     return dict(json.loads(done.stdout.splitlines()[-1])), time.monotonic() - started
@@ -80,7 +81,7 @@ def used_kb(inputs: Path, folder: Path) -> float:
     """The most that an undisturbed run takes of a disk, in KB."""
     mount(folder, ROOM)
     try:
-        run = subprocess.Popen(command(inputs, folder / "out"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        run = subprocess.Popen(command(inputs, folder / "out", 2), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         most = 0.0
         while run.poll() is None:
             most = max(most, psutil.disk_usage(str(folder)).used / 1e3)
@@ -90,10 +91,12 @@ def used_kb(inputs: Path, folder: Path) -> float:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def too_small(inputs: Path, disk: Path, size_kb: float) -> str:
+def too_small(inputs: Path, disk: Path, size_kb: float, workers: int) -> str:
     """A run on a disk of that size, which then gets room: how it ended."""
     mount(disk, f"{size_kb:.0f}k")
-    ended = subprocess.run(command(inputs, disk / "out"), capture_output=True, text=True, timeout=600, check=False)
+    ended = subprocess.run(
+        command(inputs, disk / "out", workers), capture_output=True, text=True, timeout=600, check=False
+    )
     mount(disk, ROOM, "remount")
     if "Traceback" in ended.stderr:
         return "with a traceback"
@@ -101,9 +104,9 @@ def too_small(inputs: Path, disk: Path, size_kb: float) -> str:
     return f"exit code {ended.returncode}, {summary['done']} done"
 
 
-def disturbed(inputs: Path, out: Path, victim: str, after_s: float) -> tuple[str, list[psutil.Process]]:
+def disturbed(inputs: Path, out: Path, victim: str, after_s: float, workers: int) -> tuple[str, list[psutil.Process]]:
     """Begin a run and kill the victim after some seconds; what was hit, and all processes that there were."""
-    run = subprocess.Popen(command(inputs, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run = subprocess.Popen(command(inputs, out, workers), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     main = psutil.Process(run.pid)
     family: dict[int, psutil.Process] = {run.pid: main}
     deadline, hit = time.monotonic() + after_s, ""
@@ -152,29 +155,33 @@ def _alive(process: psutil.Process) -> bool:
 
 def matrix(scratch: Path, options: argparse.Namespace) -> int:
     """Print one line per disturbance; returns how many cost more than time."""
-    moments, bad = random.Random(options.seed), 0
-    inputs = make_inputs(scratch / "in")
-    summary, seconds = finished(inputs, scratch / "undisturbed")
-    expected = digests(scratch / "undisturbed")
-    print(f"undisturbed: {summary['done']} done, {summary['failed']} failed, {seconds:.1f} s, {len(expected)} results")
+    inputs, bad = make_inputs(scratch / "in"), 0
+    seconds = {}
+    for workers in (0, 2):
+        summary, seconds[workers] = finished(inputs, scratch / f"undisturbed-{workers}", workers)
+        told = f"{summary['done']} done, {summary['failed']} failed, {seconds[workers]:.1f} s"
+        print(f"undisturbed, {workers} workers: {told}", flush=True)
+    expected = digests(scratch / "undisturbed-0")
+    assert digests(scratch / "undisturbed-2") == expected
     for victim in options.victims or VICTIMS:
-        most = used_kb(inputs, scratch / "disk") if victim == "disk" else seconds
+        moments = random.Random(f"{options.seed} {victim}")
+        most = used_kb(inputs, scratch / "disk") if victim == "disk" else 0.0
         for number in range(options.moments):
-            amount = moments.uniform(0.0, most)
-            folder = scratch / f"{victim}-{number}"
+            workers = 2 if victim == "worker" or number % 2 else 0
+            amount = moments.uniform(LEAST_KB, most) if most else moments.uniform(0.0, seconds[workers])
+            folder, family = scratch / f"{victim}-{number}", list[psutil.Process]()
+            folder.mkdir()
             if victim == "disk":
-                what, family = f"disk of {amount:5.0f} KB ({too_small(inputs, folder, amount)})", []
+                what = f"disk of {amount:5.0f} KB ({too_small(inputs, folder, amount, workers)})"
             else:
-                folder.mkdir()
-                hit, family = disturbed(inputs, folder / "out", victim, amount)
-                what = f"kill -9 {victim:6s} after {amount:5.1f} s ({hit})"
-            again, _ = finished(inputs, folder / "out")
-            nvds = [sys.executable, "-c", "from flows.cli import main; main()"]
-            subprocess.run([*nvds, "clean", str(folder / "out")], check=True, capture_output=True)
+                hit, family = disturbed(inputs, folder / "out", victim, amount, workers)
+                what = f"kill -9 {victim:6s} after {amount:4.1f} s ({hit})"
+            again, _ = finished(inputs, folder / "out", workers)
+            subprocess.run([*NVDS, "clean", str(folder / "out")], check=True, capture_output=True)
             wrong = problems(folder / "out", expected, family) + ["traceback"] * ("traceback" in what)
             bad += bool(wrong)
             state = "; ".join(wrong) or f"same values, {again['cached']} of {again['done']} were done before"
-            print(f"{what}: {state}", flush=True)
+            print(f"{workers} workers, {what}: {state}", flush=True)
             if victim == "disk":
                 subprocess.run(["umount", str(folder)], check=True)
     return bad
