@@ -3,11 +3,11 @@
     python -m benchmarks.faults [main] [worker] [server] [disk] [--moments 20] [--seed 0]
 
 For every victim and every seeded random moment: `nvds run` on a few clips and a file that is no video, with two workers
-or none in turn (a worker as the victim: always two); kill -9 of the main process, of a worker or of the built-in Prefect
-server in the middle of it; the same command once more; `nvds clean`. The disk instead has a seeded random size, too
-small, and room for the second run (a tmpfs, by root on Linux). Then must hold: the decoded values of all results are
-those of an undisturbed run, every good video is published once, the bad one has its reason, no process of the run is
-left, and no half-written file.
+or none in turn (a worker as the victim: always two); kill -9 of the main process, of a worker or of the built-in
+Prefect server in the middle of it; the same command once more; `nvds clean`. The disk instead has a seeded random size,
+too small, and room for the second run (a tmpfs, by root on Linux). Then must hold: the decoded values of all results
+are those of an undisturbed run, every good video is published once, the bad one has its reason, no process of the run
+is left, and no half-written file.
 """
 
 from __future__ import annotations

@@ -217,7 +217,10 @@ def main() -> None:
     options = parser.parse_args()
     import torch
 
+    from flows.cluster import THREAD_VARIABLES
+
     torch.set_num_threads(1)
+    os.environ |= dict.fromkeys(THREAD_VARIABLES, "1")  # of the workers
     machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch_threads": 1}
     machine["load"] = os.getloadavg()[0]
     print(", ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
