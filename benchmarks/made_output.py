@@ -76,8 +76,14 @@ class MadeOutput:
         if volume_of is not None:
             shutil.copytree(self.out / "videos" / volume_of, folder)
         else:
-            sizes = {"frames": self.frames, "height": self.size[1], "width": self.size[0]}
-            with VolumeWriter(folder, results=results, attributes={"cuts": [self.cut]}, **sizes) as volume:
+            with VolumeWriter(
+                folder,
+                results=results,
+                frames=self.frames,
+                height=self.size[1],
+                width=self.size[0],
+                attributes={"cuts": [self.cut]},
+            ) as volume:
                 for name in results:
                     volume.write(name, 0, self._maps[name])
         write_record(folder, record)

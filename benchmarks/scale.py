@@ -221,7 +221,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     os.environ |= dict.fromkeys(THREAD_VARIABLES, "1")  # of the workers
-    machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch_threads": 1}
+    machine: Figures = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch_threads": 1}
     machine["load"] = os.getloadavg()[0]
     print(", ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
     found: Figures = {"machine": machine}

@@ -94,6 +94,7 @@ def _rgbd(folder: Path) -> Footage:
     depth = []
     for path in sorted(folder.glob("*.depth.png")):
         raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        assert raw is not None, f"{path} cannot be read"
         raw = cv2.resize(raw, size, interpolation=cv2.INTER_NEAREST)
         depth.append(np.where(raw == 65535, 0, raw).astype(np.float32) / 1000)  # 0 and 65535: no reading
     pictures = np.stack([prepare_rgb(rgb, size) for rgb in frames])

@@ -41,7 +41,7 @@ def measure(colmap: dict[str, dict[str, Camera]]) -> list[Row]:
     rows = []
     for name, cameras in sources.items():
         footage = rgbd_footage(FRAMES, SIZE, cameras)
-        frames = hashlib.sha256(footage.rgb).digest()
+        frames = hashlib.sha256(footage.rgb.tobytes()).digest()
         if frames not in flows:
             flows[frames] = PairFlow(footage.rgb, "dis")
         for sin2_min in ANGLES:

@@ -60,7 +60,7 @@ def run(inputs: object, out: Path, **settings: Any) -> tuple[dict[str, Any], Wat
 
 def digests(out: Path) -> dict[str, str]:
     """Digest of the decoded values of every result of every video."""
-    found = {}
+    found: dict[str, str] = {}
     for folder in sorted((out / "videos").iterdir()):
         volume = open_volume(folder)
         found |= {f"{folder.name}/{result}": volume.digest(result) for result in volume.results}

@@ -67,6 +67,7 @@ def write_video(
     """Encode arrays; `stamps` are presentation times in `time_base`, `rotation` counter-clockwise as PyAV has it."""
     with av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, fps, options=options or {})
+        assert isinstance(stream, av.VideoStream)
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = pixel_format
         if time_base:
