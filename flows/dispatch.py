@@ -29,6 +29,7 @@ from flows.runs import UNTOLD_FRAMES
 from flows.shards import BEGAN, ENDED, TIMED_OUT
 from storage import ShardSpec, VideoRef
 from tasks.parts import Span
+from tasks.workspace import public_text
 
 WORKER_DIED = "worker_died"
 IN_FLIGHT = 2  # jobs per worker: one at work, one waiting, so that no worker waits for us
@@ -141,7 +142,8 @@ class _Dispatch:
             yield from self._settle(outcome)  # those whose message was lost
         left = [video for video in shard.videos if video.video_id not in self.settled]
         if left and failure is not None:
-            log.warning("shard %d: its worker died or lost the shard; %d videos to go", shard.index, len(left))
+            why = "its worker died" if _is_death(failure) else f"lost by its worker ({public_text(failure)[:200]})"
+            log.warning("shard %d: %s; %d videos to go", shard.index, why, len(left))
         again = []
         for video in left:
             self._give_back(video)
