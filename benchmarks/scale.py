@@ -6,7 +6,8 @@ overhead: clips of 8 frames at 96x64 with `tiny`, by two workers, beside the sam
           of this process (no Prefect, no Dask, one by one, straight after); memory of the main process over
           the run; the finished run once more.
 many:     the same machinery with a network that does nothing, for a tenth of the clips and for all of them.
-workers:  two workers against one on long clips, one torch thread each.
+workers:  two workers against one on long clips, one torch thread each: with one video at a time in a worker, and with
+          three side by side as usual, where a worker alone already decodes, scores and writes on the other core.
 status:   `nvds status` on an output of so many clips while half of them are done, in a fresh process.
 
 Starting the server and the workers is told apart from the rest. Every figure is printed with how many clips it is of.
@@ -163,13 +164,14 @@ def measure_many(folder: Path, options: argparse.Namespace) -> Figures:
 
 def measure_workers(folder: Path, options: argparse.Namespace) -> Figures:
     clips = make_clips(folder / "in", LONG_CLIPS, options.long_frames)
-    seconds = {count: run(clips, folder / f"out{count}", {}, workers=count)[0]["working_s"] for count in (1, 2)}
-    return {
-        "clips": LONG_CLIPS,
-        "frames": options.long_frames,
-        "working_s": seconds,
-        "speed_up": seconds[1] / seconds[2],
-    }
+    found: Figures = {"clips": LONG_CLIPS, "frames": options.long_frames}
+    for videos in (1, 3):
+        seconds = {}
+        for count in (1, 2):
+            out = folder / f"out-{videos}-{count}"
+            seconds[count] = run(clips, out, {"limits": {"videos": videos}}, workers=count)[0]["working_s"]
+        found[f"{videos}_side_by_side"] = {"working_s": seconds, "speed_up": seconds[1] / seconds[2]}
+    return found
 
 
 def measure_status(folder: Path, options: argparse.Namespace) -> Figures:
@@ -221,8 +223,8 @@ def main() -> None:
 
     torch.set_num_threads(1)
     os.environ |= dict.fromkeys(THREAD_VARIABLES, "1")  # of the workers
-    machine: Figures = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch_threads": 1}
-    machine["load"] = os.getloadavg()[0]
+    machine: Figures = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    machine |= {"torch_threads": 1, "load": os.getloadavg()[0]}
     print(", ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
     found: Figures = {"machine": machine}
     with tempfile.TemporaryDirectory(prefix="nvds-scale-") as root:
