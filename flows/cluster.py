@@ -69,7 +69,12 @@ def cluster_address(config: WorkersConfig) -> Iterator[str]:
     # Before numpy and torch are loaded, as these read it then; a GPU's process needs cores for decoding all the same.
     threads = {name: max(1, _cores() // config.count) for name in THREAD_VARIABLES}
     quiet = {"DASK_LOGGING__DISTRIBUTED": "critical"}
-    before_start = {"distributed.nanny.pre-spawn-environ": _pre_spawn() | threads | quiet}
+    before_start = {
+        "distributed.nanny.pre-spawn-environ": _pre_spawn() | threads | quiet,
+        # it looks at the frames of all threads, which before Python 3.11.9 and 3.12.3 can hang a process in which a
+        # thread ends at that moment (python/cpython#106883), and ours begin and end threads all the time
+        "distributed.worker.profile.enabled": False,
+    }
     scheduler = {"cls": Scheduler, "options": {"host": LOOPBACK, "port": 0, "dashboard_address": f"{LOOPBACK}:0"}}
     # we count deaths ourselves, by video
     scheduler["options"] |= {"allowed_failures": 0}  # type: ignore[operator]
