@@ -19,6 +19,7 @@ from tasks.memory import USABLE, free_memory
 from tasks.workspace import Workspace
 
 JOB = "job"
+KEPT_MESSAGES = 10  # by Dask for developers; by default it keeps 1000, and Prefect puts its whole context into each
 
 
 class Crew:
@@ -51,9 +52,11 @@ class Crew:
 @contextlib.contextmanager
 def open_crew(workspace: Workspace, config: RunConfig) -> Iterator[Crew]:
     """Workers for the length of the block."""
+    import dask
     from prefect_dask.client import PrefectDaskClient
 
     with (
+        dask.config.set({"distributed.admin.low-level-log-length": KEPT_MESSAGES}),
         cluster_address(config.workers) as address,
         PrefectDaskClient(address, set_as_default=False) as client,
     ):
