@@ -30,8 +30,7 @@ import psutil
 from storage.tables import latest
 from tests.flows.helpers import digests, leftovers
 
-KILLED = ("main", "worker", "server")
-VICTIMS = (*KILLED, "disk")
+VICTIMS = ("main", "worker", "server", "disk")
 ROOM, LEAST_KB = "512m", 40.0
 NVDS = (sys.executable, "-c", "from flows.cli import main; main()")
 CLIPS, FRAMES, SIZE, FPS = 4, 8, (96, 64), 12

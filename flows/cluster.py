@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +69,7 @@ def cluster_address(config: WorkersConfig) -> Iterator[str]:
     # Before numpy and torch are loaded, as these read it then; a GPU's process needs cores for decoding all the same.
     threads = {name: max(1, _cores() // config.count) for name in THREAD_VARIABLES}
     quiet = {"DASK_LOGGING__DISTRIBUTED": "critical"}
-    before_start = {
+    before_start: dict[str, Any] = {
         "distributed.nanny.pre-spawn-environ": _pre_spawn() | threads | quiet,
         # it looks at the frames of all threads, which before Python 3.11.9 and 3.12.3 can hang a process in which a
         # thread ends at that moment (python/cpython#106883), and ours begin and end threads all the time
@@ -80,7 +80,7 @@ def cluster_address(config: WorkersConfig) -> Iterator[str]:
     scheduler["options"] |= {"allowed_failures": 0}  # type: ignore[operator]
     workers = {number: {"cls": Nanny, "options": _worker(config, number)} for number in range(config.count)}
     with (
-        same_environment(),
+        same_environment(before_start["distributed.nanny.pre-spawn-environ"]),
         quiet_dask(),
         dask.config.set(before_start),
         SpecCluster(workers=workers, scheduler=scheduler) as cluster,
@@ -89,16 +89,18 @@ def cluster_address(config: WorkersConfig) -> Iterator[str]:
 
 
 @contextmanager
-def same_environment() -> Iterator[None]:
+def same_environment(names: Iterable[str]) -> Iterator[None]:
     """Take back what nannies put into the environment of this process for their workers: it would go before the
     settings of the next cluster."""
-    before = dict(os.environ)
+    before = {name: os.environ.get(name) for name in names}
     try:
         yield
     finally:
-        for name in set(os.environ) - set(before):
-            del os.environ[name]
-        os.environ.update(before)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextmanager
@@ -142,7 +144,7 @@ def _pre_spawn() -> dict[str, Any]:
 
     environment = dict(dask.config.get("distributed.nanny.pre-spawn-environ"))
     # With a fixed threshold glibc gives every tensor of 128 kB and more pages of its own and takes them back at once;
-    # left alone it learns the sizes. For tiny at 96x64 this is half of a worker's time.
+    # left alone it learns the sizes.
     environment.pop("MALLOC_TRIM_THRESHOLD_", None)
     return environment
 

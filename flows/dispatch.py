@@ -149,7 +149,7 @@ class _Dispatch:
             self._give_back(video)
             verdict = None
             if video.video_id in self.timed_out or (failure is not None and len(shard.videos) == 1):
-                verdict = self._verdict(video, video.video_id, failure)
+                verdict = self._verdict(video, video.video_id, self.limits_s.get(video.video_id, 0.0), failure)
             if verdict is None:
                 again.append(video)
             else:
@@ -162,7 +162,8 @@ class _Dispatch:
         if name in self.settled:
             return
         if name in self.timed_out or _is_death(failure):
-            verdict = self._verdict(video, piece.name, failure)
+            limit_s = limit_of(piece, self.limits_s.get(name, 0.0), self.config)
+            verdict = self._verdict(video, piece.name, limit_s, failure)
             if verdict is not None:
                 yield from self._settle(verdict)
             else:
@@ -178,12 +179,11 @@ class _Dispatch:
         if self.blocks[name] == 0:
             self.waiting.appendleft(self._alone(video))
 
-    def _verdict(self, video: VideoRef, job: str, failure: Exception | None) -> Outcome | None:
+    def _verdict(self, video: VideoRef, job: str, limit_s: float, failure: Exception | None) -> Outcome | None:
         """A failed outcome for a video that is to be given up, as a job on it alone has failed."""
         name = video.video_id
         if name in self.timed_out:
-            limit = self.limits_s.get(name, 0.0)
-            message = f"{name}: not done after {limit:.0f} s (workers.clip_s, workers.frame_s); its worker was ended"
+            message = f"{job}: not done after {limit_s:.0f} s (workers.clip_s, workers.frame_s); its worker was ended"
             return Outcome(video, "failed", reason=TIMED_OUT, step="worker", message=message)
         self.attempts[job] += 1
         # a job that waits behind another one dies with their worker: that says nothing about its video

@@ -10,9 +10,8 @@ from typing import Any
 from flows.planning import Plan
 from flows.runs import MANIFEST, UNTOLD_FRAMES
 from storage import ShardSpec, VideoRef, plan_shards
-from storage.locations import is_local, local_path
 from storage.tables import append
-from tasks.sources import measure
+from tasks.sources import bytes_of, measure
 from tasks.workspace import Workspace, public_text
 
 PART = "plan"
@@ -72,7 +71,7 @@ def make_manifest(plan: Plan, frames_limit: int | None) -> Manifest:
 
 def _identity(video: VideoRef) -> dict[str, Any]:
     named = {"video_id": video.video_id, "uri": public_text(video.uri), "kind": video.kind, "digest": video.digest}
-    return named | {"bytes": _bytes_of(video)}
+    return named | {"bytes": bytes_of(video)}
 
 
 def _row(plan: Plan, video: VideoRef, frames_limit: int | None) -> dict[str, Any]:
@@ -101,12 +100,3 @@ def _size_of_source(video: VideoRef, frames_limit: int | None) -> dict[str, Any]
         duration = None if duration is None else duration * frames_limit / frames
         frames = frames_limit
     return {"frames": frames, "width": info.width, "height": info.height, "duration_s": duration}
-
-
-def _bytes_of(video: VideoRef) -> int | None:
-    if video.kind != "file" or not is_local(video.uri):
-        return None
-    try:
-        return local_path(video.uri).stat().st_size
-    except OSError:
-        return None

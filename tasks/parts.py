@@ -112,9 +112,11 @@ class Rows:
     """Reads rows of an artifact by frame number: of the whole if it is there, else of a part that has them all."""
 
     def __init__(self, store: ArtifactStore, ref: ArtifactRef, span: Span) -> None:
-        holder = next((p for p in store.parts(ref) if p[1] <= span.start and span.stop <= p[2]), (ref, 0, 0))
-        part, self._first, _ = (ref, 0, 0) if store.find(ref) is not None else holder
-        self._arrays = open_arrays(store.path(part) / "arrays")
+        holder, self._first = ref, 0
+        if store.find(ref) is None:
+            parts = store.parts(ref)
+            holder, self._first = next(((p, a) for p, a, b in parts if a <= span.start and span.stop <= b), (ref, 0))
+        self._arrays = open_arrays(store.path(holder) / "arrays")
         (self._name,) = self._arrays.names
 
     def read(self, start: int, stop: int) -> NDArray[Any]:

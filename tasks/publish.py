@@ -23,11 +23,12 @@ from storage import (
     read_record,
     write_record,
 )
-from storage.locations import is_local, join, local_path, publish_tree
+from storage.locations import join, publish_tree
 from storage.volumes import Encoding
 from tasks.caching import StepReturn, step
 from tasks.frames import FrameArtifact
 from tasks.score import ScoreInputs, read_scores, result_readers
+from tasks.sources import bytes_of
 from tasks.streams import Prefetch, WriteBehind
 from tasks.tto_results import FurtherArrays, further_of
 from tasks.workspace import StepResult, Workspace, public_text
@@ -120,7 +121,7 @@ def _about(
             "name": public_text(video.name),
             "uri": public_text(video.uri),
             "digest": video.digest,
-            "bytes": _bytes_of(video),
+            "bytes": bytes_of(video),
             **pictures.source,
         },
         "frames": pictures.frames,
@@ -134,15 +135,6 @@ def _about(
         "artifacts": {name: ref.key for name, ref in named.items() if ref is not None},
         **described,
     }
-
-
-def _bytes_of(video: VideoRef) -> int | None:
-    if video.kind != "file" or not is_local(video.uri):
-        return None
-    try:
-        return local_path(video.uri).stat().st_size
-    except OSError:
-        return None  # gone since it was decoded: no reason to lose the result
 
 
 def _write(

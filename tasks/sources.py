@@ -165,6 +165,16 @@ def _lines(path: Path) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
+def bytes_of(video: VideoRef) -> int | None:
+    """Size of a local video file; None for others, and where it has gone meanwhile."""
+    if video.kind != "file" or not is_local(video.uri):
+        return None
+    try:
+        return local_path(video.uri).stat().st_size
+    except OSError:
+        return None
+
+
 def _remote_sources(uri: str) -> Iterator[Source]:
     file_system, place = filesystem(uri)
     with translated("list", uri):

@@ -9,9 +9,8 @@ from pathlib import Path
 import torch
 
 from nvds_core.predictors.base import finite
-from nvds_core.stabilization import NvdsNetwork, prepare_frame, quantize_disparity
+from nvds_core.stabilization import NvdsNetwork, block_reach, prepare_frame, quantize_disparity
 from nvds_core.stabilization.inference import Direction, StableFrame, StreamingStabilizer
-from nvds_core.stabilization.network import REFERENCES
 from storage import ArraySpec, ArtifactRef, artifact_key, write_arrays
 from tasks import workers
 from tasks.caching import StepReturn, step
@@ -95,28 +94,15 @@ def stabilize(
 def reach(pictures: FrameArtifact, span: Span) -> Span:
     """The frames that results of a span are made of: those beside it that windows refer to, within each scene."""
     needed = [
-        _reach(start, stop, wanted, _most(workers.device()))
-        for start, stop in pictures.scenes
-        if (wanted := span.within(start, stop)).frames
+        block_reach((wanted.start, wanted.stop), scene, _most(workers.device()))
+        for scene in pictures.scenes
+        if (wanted := span.within(*scene)).frames
     ]
-    return Span(needed[0].start, needed[-1].stop)
+    return Span(needed[0][0], needed[-1][1])
 
 
 def _most(device: torch.device) -> int:
     return ACCELERATOR_BATCH if device.type == "cuda" else CPU_BATCH
-
-
-def _reach(start: int, stop: int, wanted: Span, batch: int) -> Span:
-    """The same within the scene [start, stop), by whole batches as the scene in one go would have them.
-
-    Else a batch would have other neighbours, which may change the last bits. Results come in batches that end three
-    frames before those of the inputs, hence the one more.
-    """
-    low, high = wanted.start - REFERENCES, wanted.stop + REFERENCES
-    if batch > 1:
-        low = start + ((low - start) // batch - 1) * batch
-        high = start - (start - high) // batch * batch
-    return Span(max(start, low), min(stop, high))
 
 
 @dataclass(frozen=True)
@@ -142,7 +128,7 @@ def _stabilized(
     """Results of frames of one scene. When memory runs out it goes on with smaller batches where the results ended."""
     following = wanted.start
     while following < wanted.stop:
-        span = _reach(scene.start, scene.stop, Span(following, wanted.stop), size.size)
+        span = Span(*block_reach((following, wanted.stop), (scene.start, scene.stop), size.size))
         try:
             for result in _pass(model, scene, span, config, size.size, device):
                 if following <= result.index < wanted.stop:

@@ -198,6 +198,20 @@ def stabilize_stream(
     yield from stream.finish()
 
 
+def block_reach(wanted: tuple[int, int], scene: tuple[int, int], batch: int = 1) -> tuple[int, int]:
+    """The frames that a stream of its own needs for frames ``wanted`` of a scene; all as (first, one past the last).
+
+    Three on either side, within the scene. Where frames are computed together these are whole batches, as the scene in
+    one pass has them: other neighbours in a batch may change the last bits. Results come in batches that end three
+    frames before those of the inputs, hence one batch more in front.
+    """
+    low, high = wanted[0] - REFERENCES, wanted[1] + REFERENCES
+    if batch > 1:
+        low = scene[0] + ((low - scene[0]) // batch - 1) * batch
+        high = scene[0] - (scene[0] - high) // batch * batch
+    return max(scene[0], low), min(scene[1], high)
+
+
 def stabilize_blocks(
     model: NvdsNetwork,
     read: Callable[[int, int], Iterable[Tensor]],
@@ -211,14 +225,14 @@ def stabilize_blocks(
 ) -> Iterator[StableFrame]:
     """Stabilise a scene of ``frames`` frames in independent blocks, each with a halo of three frames per side.
 
-    Gives the same bits as one pass, if ``batch`` is 1; ``read(start, stop)`` yields the prepared frames of that range.
+    Gives the same bits as one pass (`block_reach`); ``read(start, stop)`` yields the prepared frames of that range.
     Use it where the blocks of a long scene are computed by different workers; one pass is cheaper on one worker.
     """
     if block < 1:
         raise ConfigError(f"blocks of {block} frames; at least 1 is needed")
     for start in range(0, frames, block):
         stop = min(start + block, frames)
-        low, high = max(0, start - REFERENCES), min(frames, stop + REFERENCES)
+        low, high = block_reach((start, stop), (0, frames), batch)
         stream = StreamingStabilizer(
             model,
             direction=direction,

@@ -95,12 +95,11 @@ def test_a_video_that_several_workers_share_has_the_bits_of_one_made_in_one_go(p
     sizes = {"frames": {"size": {"short_side": 64}}}
     run(tmp_path / "in", tmp_path / "alone", **sizes)
     with caplog.at_level("INFO", logger="nvds"):
-        summary, watched = run(tmp_path / "in", tmp_path / "out", **sizes, workers={"count": 2, "block_frames": 8})
+        summary, _ = run(tmp_path / "in", tmp_path / "out", **sizes, workers={"count": 2, "block_frames": 8})
     assert "1 long videos are shared" in caplog.text
     assert summary["done"] == 1
     assert digests(tmp_path / "out") == digests(tmp_path / "alone")
     assert not list((tmp_path / "out" / ".work").glob("*-part/*"))
-    assert watched.named("long").seconds > max(step.seconds for _, step in watched.named("long").steps)
 
 
 @pytest.mark.slow
@@ -137,7 +136,7 @@ def test_a_killed_run_takes_its_workers_along_and_nothing_listens_beyond_this_ma
 def test_a_cluster_leaves_the_environment_as_it_was(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
-    with same_environment():
+    with same_environment(["OMP_NUM_THREADS", "MKL_NUM_THREADS"]):
         os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
     assert os.environ["OMP_NUM_THREADS"] == "5"
     assert "MKL_NUM_THREADS" not in os.environ

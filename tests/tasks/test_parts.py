@@ -7,16 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from nvds_core.stabilization import inference
 from storage import ArtifactRef, StorageError, open_arrays
+from storage.locations import read_json
 from tasks.caching import result_of
 from tasks.flow_fields import FlowConfig, estimate_flow, flow_ref
 from tasks.frames import FrameArtifact
 from tasks.initial import PredictorConfig, initial_ref, predict_initial
-from tasks.parts import Rows, Span, spans_of
-from tasks.stabilize import StabilizerConfig, _reach, reach, stabilize, stabilized_ref
+from tasks.parts import ACCOUNT, Rows, Span, spans_of
+from tasks.stabilize import StabilizerConfig, reach, stabilize, stabilized_ref
 from tasks.workspace import Workspace
 from tests.tasks.helpers import clip, extracted, read, scenes, workspace_in
 
@@ -100,59 +99,14 @@ def test_a_part_that_is_there_is_not_made_again_and_its_seconds_count(fresh):
     workspace, frames = fresh
     first = result_of(predict_initial.fn(workspace, frames, PredictorConfig(), span=Span(0, FRAMES)))
     again = result_of(predict_initial.fn(workspace, frames, PredictorConfig(), span=Span(0, FRAMES)))
+    spent = read_json(workspace.store.path(first.ref) / ACCOUNT)["seconds"]
     joined = result_of(predict_initial.fn(workspace, frames, PredictorConfig()))
     assert (first.cached, again.cached, joined.cached) == (False, True, False)
     assert (first.frames, joined.frames) == (FRAMES, FRAMES)
-    assert joined.seconds > first.seconds * 0.9
+    assert joined.seconds >= spent
     late = result_of(predict_initial.fn(workspace, frames, PredictorConfig(), span=Span(0, 5)))
     assert late.cached, "the whole has it"
     assert workspace.store.parts(late.ref) == []
-
-
-class Recorder:
-    """Stands in for the network: notes which frames are computed together."""
-
-    encoded: list[tuple[int, ...]]
-    decoded: list[tuple[int, ...]]
-
-    def __init__(self, model: object) -> None:
-        Recorder.encoded, Recorder.decoded = [], []
-
-    def add(self, first: int, frames: torch.Tensor) -> None:
-        self.encoded.append(tuple(range(first, first + len(frames))))
-
-    def decode(self, targets: range, passes: object) -> list[torch.Tensor]:
-        self.decoded.append(tuple(targets))
-        return [torch.zeros(len(targets), 1, 1)] * 2
-
-    def forget(self, before: int) -> None:
-        pass
-
-
-def together(scene: Span, pushed: Span, batch: int) -> tuple[dict[int, tuple[int, ...]], dict[int, tuple[int, ...]]]:
-    """By frame, those encoded with it and those stabilised with it, when only some of a scene is pushed."""
-    ends = {"scene_start": pushed.start == scene.start, "scene_end": pushed.stop == scene.stop}
-    stream = inference.StreamingStabilizer(None, first=pushed.start, batch=batch, **ends)  # type: ignore[arg-type]
-    for _ in range(pushed.frames):
-        stream.push(torch.zeros(4, 1, 1))
-    stream.finish()
-    groups = [
-        [tuple(i + pushed.start for i in group) for group in kind] for kind in (Recorder.encoded, Recorder.decoded)
-    ]
-    encoded, decoded = ({frame: group for group in kind for frame in group} for kind in groups)
-    return encoded, decoded
-
-
-@pytest.mark.parametrize("batch", [1, 2, 3, 4, 8])
-def test_a_part_computes_the_same_frames_together_as_one_go(monkeypatch, batch):
-    monkeypatch.setattr(inference, "WindowDecoder", Recorder)
-    scene = Span(5, 70)
-    encoded, decoded = together(scene, scene, batch)
-    for span in (Span(5, 20), Span(20, 45), Span(23, 24), Span(44, 70), Span(6, 69)):
-        part_encoded, part_decoded = together(scene, _reach(scene.start, scene.stop, span, batch), batch)
-        for frame in range(span.start, span.stop):
-            assert part_decoded[frame] == decoded[frame], (span, frame)
-            assert all(part_encoded[i] == encoded[i] for i in decoded[frame]), (span, frame)
 
 
 def test_rows_are_read_from_whatever_has_them(whole, fresh):

@@ -16,6 +16,8 @@ from nvds_core.stabilization import (
     NvdsNetwork,
     StableFrame,
     StreamingStabilizer,
+    block_reach,
+    inference,
     prepare_frame,
     prepare_rgb,
     stabilize_blocks,
@@ -171,8 +173,56 @@ def test_blocks_of_frames_computed_together_give_the_same_results(model: NvdsNet
     frames = random_frames(9)
     parts = list(stabilize_blocks(model, lambda start, stop: frames[start:stop], 9, block=block, batch=3))
     assert [r.index for r in parts] == list(range(9))
-    for one, other in zip(streamed(model, frames), parts, strict=True):
-        np.testing.assert_allclose(other.forward, one.forward, rtol=0, atol=SAME)
+    for one, other in zip(stabilize_stream(model, frames, batch=3), parts, strict=True):
+        np.testing.assert_array_equal(other.forward, one.forward)
+
+
+class Recorder:
+    """Stands in for the network: notes which frames are computed together."""
+
+    encoded: list[tuple[int, ...]]
+    decoded: list[tuple[int, ...]]
+
+    def __init__(self, model: object) -> None:
+        Recorder.encoded, Recorder.decoded = [], []
+
+    def add(self, first: int, frames: Tensor) -> None:
+        self.encoded.append(tuple(range(first, first + len(frames))))
+
+    def decode(self, targets: range, passes: object) -> list[Tensor]:
+        self.decoded.append(tuple(targets))
+        return [torch.zeros(len(targets), 1, 1)] * 2
+
+    def forget(self, before: int) -> None:
+        pass
+
+
+def computed_together(
+    scene: tuple[int, int], pushed: tuple[int, int], batch: int
+) -> tuple[dict[int, tuple[int, ...]], dict[int, tuple[int, ...]]]:
+    """By frame, those encoded with it and those stabilised with it, when only some of a scene is pushed."""
+    ends = {"scene_start": pushed[0] == scene[0], "scene_end": pushed[1] == scene[1]}
+    stream = StreamingStabilizer(None, first=pushed[0], batch=batch, **ends)  # type: ignore[arg-type]
+    for _ in range(*pushed):
+        stream.push(torch.zeros(4, 1, 1))
+    stream.finish()
+    encoded, decoded = (
+        {i + pushed[0]: tuple(j + pushed[0] for j in group) for group in kind for i in group}
+        for kind in (Recorder.encoded, Recorder.decoded)
+    )
+    return encoded, decoded
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 4, 8])
+def test_a_block_computes_the_same_frames_together_as_one_pass(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    monkeypatch.setattr(inference, "WindowDecoder", Recorder)
+    scene = (5, 70)
+    encoded, decoded = computed_together(scene, scene, batch)
+    for wanted in ((5, 20), (20, 45), (23, 24), (44, 70), (6, 69)):
+        part_encoded, part_decoded = computed_together(scene, block_reach(wanted, scene, batch), batch)
+        for frame in range(*wanted):
+            assert part_decoded[frame] == decoded[frame], (wanted, frame)
+            assert all(part_encoded[i] == encoded[i] for i in decoded[frame]), (wanted, frame)
 
 
 def test_bfloat16_stays_near_float32_and_gives_float32_maps(model: NvdsNetwork) -> None:
