@@ -156,10 +156,11 @@ def measure_overhead(folder: Path, options: argparse.Namespace) -> Figures:
 def measure_many(folder: Path, options: argparse.Namespace) -> Figures:
     per_clip = {}
     for count in (max(1, options.many // 10), options.many):
-        figures, _ = run(make_clips(folder / f"in{count}", count), folder / f"out{count}", IDLE, workers=2)
+        figures, watch = run(make_clips(folder / f"in{count}", count), folder / f"out{count}", IDLE, workers=2)
         per_clip[count] = 1e3 * (figures["planning_s"] + figures["working_s"]) / count
     few, many = per_clip.values()
-    return {"ms_per_clip": per_clip, "ratio": many / few}
+    slope = watch.slope_kb(min(200, options.many // 5))  # of the longer run
+    return {"ms_per_clip": per_clip, "ratio": many / few, "memory_slope_kb_per_clip": slope}
 
 
 def measure_workers(folder: Path, options: argparse.Namespace) -> Figures:
