@@ -1,13 +1,14 @@
 """Is anything lost, done twice or left behind when processes of a run are killed at any moment?
 
-    python -m benchmarks.faults [main] [worker] [server] [disk] [--moments 20] [--seed 0]
+    python -m benchmarks.faults [main] [worker] [server] [disk] [readonly] [--moments 20] [--seed 0]
 
 For every victim and every seeded random moment: `nvds run` on a few clips and a file that is no video, with two workers
 or none in turn (a worker as the victim: always two); kill -9 of the main process, of a worker or of the built-in
 Prefect server in the middle of it; the same command once more; `nvds clean`. The disk instead has a seeded random size,
-too small, and room for the second run (a tmpfs, by root on Linux). Then must hold: the decoded values of all results
-are those of an undisturbed run, every good video is published once, the bad one has its reason, no process of the run
-is left, and no half-written file.
+too small, and room for the second run; or it becomes read-only at the moment, the first time before the run begins, and
+writable again for the second run (a tmpfs, by root on Linux). Then must hold: the decoded values of all results are
+those of an undisturbed run, every good video is published once, the bad one has its reason, no process of the run is
+left, and no half-written file.
 """
 
 from __future__ import annotations
@@ -30,20 +31,22 @@ import psutil
 from storage.tables import latest
 from tests.flows.helpers import digests, leftovers
 
-VICTIMS = ("main", "worker", "server", "disk")
+VICTIMS = ("main", "worker", "server", "disk", "readonly")
+ON_A_DISK = ("disk", "readonly")
 ROOM, LEAST_KB = "512m", 40.0
+LIMIT_S = 600.0
 NVDS = (sys.executable, "-c", "from flows.cli import main; main()")
 CLIPS, FRAMES, SIZE, FPS = 4, 8, (96, 64), 12
 PATIENCE_S = 30.0  # for processes to notice that the run they belong to is gone
 
 
-def make_inputs(folder: Path) -> Path:
+def make_inputs(folder: Path, clips: int = CLIPS) -> Path:
     """Clips of different length, and a file that is no video."""
     from nvds_core.synthetic import make_scene, render_frame
     from nvds_core.video import write_h264
 
     folder.mkdir()
-    for number in range(CLIPS):
+    for number in range(clips):
         scene = make_scene(20 + number, frames=FRAMES + 4 * number, size=SIZE)
         pictures = [render_frame(scene, index).rgb for index in range(scene.frames)]
         write_h264(folder / f"clip{number}.mp4", pictures, fps=FPS)
@@ -59,7 +62,7 @@ def command(inputs: Path, out: Path, workers: int) -> list[str]:
 def finished(inputs: Path, out: Path, workers: int) -> tuple[dict[str, Any], float]:
     """An undisturbed run: its summary and its seconds."""
     started = time.monotonic()
-    done = subprocess.run(command(inputs, out, workers), capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(command(inputs, out, workers), capture_output=True, text=True, timeout=LIMIT_S, check=False)
     if done.returncode not in (0, 1):
         raise RuntimeError(f"the run ended with {done.returncode}: {done.stderr[-2000:]}")
     return dict(json.loads(done.stdout.splitlines()[-1])), time.monotonic() - started
@@ -93,14 +96,46 @@ def used_kb(inputs: Path, folder: Path) -> float:
 def too_small(inputs: Path, disk: Path, size_kb: float, workers: int) -> str:
     """A run on a disk of that size, which then gets room: how it ended."""
     mount(disk, f"{size_kb:.0f}k")
-    ended = subprocess.run(
-        command(inputs, disk / "out", workers), capture_output=True, text=True, timeout=600, check=False
-    )
-    mount(disk, ROOM, "remount")
+    try:
+        ended = subprocess.run(
+            command(inputs, disk / "out", workers), capture_output=True, text=True, timeout=LIMIT_S, check=False
+        )
+    finally:
+        mount(disk, ROOM, "remount")
+    return how_it_ended(ended)
+
+
+def read_only(inputs: Path, disk: Path, after_s: float, workers: int) -> str:
+    """A run whose disk becomes read-only after some seconds, and writable again after it: how it ended."""
+    mount(disk, ROOM)
+    words = command(inputs, disk / "out", workers)
+    if after_s <= 0:
+        make_read_only(disk)
+    run = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        if after_s > 0:
+            time.sleep(after_s)
+            make_read_only(disk)
+        stdout, stderr = run.communicate(timeout=LIMIT_S)
+    finally:
+        run.kill()
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+    return how_it_ended(subprocess.CompletedProcess(words, run.returncode, stdout, stderr))
+
+
+def make_read_only(disk: Path) -> None:
+    """Linux refuses that while a file is open for writing; runs close theirs soon."""
+    while subprocess.run(["mount", "-o", "remount,ro", str(disk)], capture_output=True, check=False).returncode:
+        time.sleep(0.02)
+
+
+def how_it_ended(ended: subprocess.CompletedProcess[str]) -> str:
+    """Exit code and finished videos of a run, or that it showed a traceback."""
     if "Traceback" in ended.stderr:
         return "with a traceback"
-    summary = json.loads(ended.stdout.splitlines()[-1]) if ended.returncode in (0, 1) else {"done": 0}
-    return f"exit code {ended.returncode}, {summary['done']} done"
+    if not ended.stdout:  # the last line of a run that could sum up
+        return f"exit code {ended.returncode}, stopped"
+    return f"exit code {ended.returncode}, {json.loads(ended.stdout.splitlines()[-1])['done']} done"
 
 
 def disturbed(inputs: Path, out: Path, victim: str, after_s: float, workers: int) -> tuple[str, list[psutil.Process]]:
@@ -152,8 +187,36 @@ def _alive(process: psutil.Process) -> bool:
         return False
 
 
+def fault(
+    inputs: Path, folder: Path, victim: str, amount: float, workers: int, expected: dict[str, str]
+) -> tuple[str, list[str]]:
+    """One disturbed run in an empty folder, the run after it and `nvds clean`: what happened, and what does not hold.
+
+    Args:
+        amount: seconds until the fault; of the ``disk`` its size in KB.
+    """
+    family = list[psutil.Process]()
+    folder.mkdir()
+    try:
+        if victim == "disk":
+            what = f"disk of {amount:5.0f} KB ({too_small(inputs, folder, amount, workers)})"
+        elif victim == "readonly":
+            what = f"read-only after {amount:4.1f} s ({read_only(inputs, folder, amount, workers)})"
+        else:
+            hit, family = disturbed(inputs, folder / "out", victim, amount, workers)
+            what = f"kill -9 {victim:6s} after {amount:4.1f} s ({hit})"
+        again, _ = finished(inputs, folder / "out", workers)
+        subprocess.run([*NVDS, "clean", str(folder / "out")], check=True, capture_output=True)
+        wrong = problems(folder / "out", expected, family) + ["traceback"] * ("traceback" in what)
+    finally:
+        if victim in ON_A_DISK and os.path.ismount(folder):
+            subprocess.run(["umount", str(folder)], check=True)
+    what += f", {again['cached']} of {again['done']} were done before"
+    return f"{workers} workers, {what}", wrong
+
+
 def matrix(scratch: Path, options: argparse.Namespace) -> int:
-    """Print one line per disturbance; returns how many cost more than time."""
+    """Print one line per fault; returns how many cost more than time."""
     inputs, bad = make_inputs(scratch / "in"), 0
     seconds = {}
     for workers in (0, 2):
@@ -168,21 +231,11 @@ def matrix(scratch: Path, options: argparse.Namespace) -> int:
         for number in range(options.moments):
             workers = 2 if victim == "worker" or number % 2 else 0
             amount = moments.uniform(LEAST_KB, most) if most else moments.uniform(0.0, seconds[workers])
-            folder, family = scratch / f"{victim}-{number}", list[psutil.Process]()
-            folder.mkdir()
-            if victim == "disk":
-                what = f"disk of {amount:5.0f} KB ({too_small(inputs, folder, amount, workers)})"
-            else:
-                hit, family = disturbed(inputs, folder / "out", victim, amount, workers)
-                what = f"kill -9 {victim:6s} after {amount:4.1f} s ({hit})"
-            again, _ = finished(inputs, folder / "out", workers)
-            subprocess.run([*NVDS, "clean", str(folder / "out")], check=True, capture_output=True)
-            wrong = problems(folder / "out", expected, family) + ["traceback"] * ("traceback" in what)
+            if victim == "readonly" and not number:
+                amount = 0.0
+            what, wrong = fault(inputs, scratch / f"{victim}-{number}", victim, amount, workers, expected)
             bad += bool(wrong)
-            state = "; ".join(wrong) or f"same values, {again['cached']} of {again['done']} were done before"
-            print(f"{workers} workers, {what}: {state}", flush=True)
-            if victim == "disk":
-                subprocess.run(["umount", str(folder)], check=True)
+            print(f"{what}: {'; '.join(wrong) or 'same values'}", flush=True)
     return bad
 
 
