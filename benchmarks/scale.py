@@ -8,6 +8,7 @@ overhead: clips of 8 frames at 96x64 with `tiny`, by two workers, beside the sam
 many:     the same machinery with a network that does nothing, for a tenth of the clips and for all of them.
 workers:  two workers against one on long clips, one torch thread each: with one video at a time in a worker, and with
           three side by side as usual, where a worker alone already decodes, scores and writes on the other core.
+          What the machine itself allows stands beside it: plain loops in two processes at once against one.
 status:   `nvds status` on an output of so many clips while half of them are done, in a fresh process.
 
 Starting the server and the workers is told apart from the rest. Every figure is printed with how many clips it is of.
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import struct
@@ -26,6 +28,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +39,8 @@ import psutil
 from benchmarks.scale_output import pretend_run
 
 SIZE, FRAMES, FPS = (96, 64), 8, 12
-LONG_CLIPS, LONG_FRAMES = 8, 96
+LONG_CLIPS, LONG_FRAMES = 8, 384
+ALONE_CLIPS = 2  # per process without the machinery
 LOOP_CLIPS = 200  # of the plain loop, which is steady
 SMALL = {"frames": {"size": {"short_side": 64}}}
 IDLE = {"predictor": {"name": "idle"}, "stabilizer": {"name": "none"}, "score": {"name": "none"}}
@@ -172,7 +177,37 @@ def measure_workers(folder: Path, options: argparse.Namespace) -> Figures:
             out = folder / f"out-{videos}-{count}"
             seconds[count] = run(clips, out, {"limits": {"videos": videos}}, workers=count)[0]["working_s"]
         found[f"{videos}_side_by_side"] = {"working_s": seconds, "speed_up": seconds[1] / seconds[2]}
-    return found
+    return found | {"processes_without_machinery": machine_speed_up(folder / "alone", options.long_frames)}
+
+
+def alone(start: Barrier, seconds: SimpleQueue[float], inputs: str, out: str) -> None:
+    """In a process of its own: a plain loop over the clips, which begins when all such processes are ready."""
+    import torch
+
+    torch.set_num_threads(1)
+    videos = len(list(Path(inputs).iterdir()))
+    plain_loop(Path(inputs), Path(out) / "first", {}, 1)  # loads the models
+    start.wait()
+    seconds.put(1e-3 * videos * plain_loop(Path(inputs), Path(out) / "all", {}, videos))
+
+
+def machine_speed_up(folder: Path, frames: int) -> float:
+    """How much more two processes do than one when they share nothing but the machine."""
+    context, slowest = multiprocessing.get_context("spawn"), {}
+    for count in (1, 2):
+        start, seconds = context.Barrier(count), context.SimpleQueue()
+        processes = []
+        for number in range(count):
+            place = folder / f"{count}-{number}"
+            inputs = make_clips(place / "in", ALONE_CLIPS, frames)
+            arguments = (start, seconds, str(inputs), str(place / "out"))
+            processes.append(context.Process(target=alone, args=arguments))
+        for process in processes:
+            process.start()
+        slowest[count] = max(seconds.get() for _ in processes)
+        for process in processes:
+            process.join()
+    return 2 * slowest[1] / slowest[2]
 
 
 def measure_status(folder: Path, options: argparse.Namespace) -> Figures:

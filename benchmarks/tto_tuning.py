@@ -31,7 +31,7 @@ Row = dict[str, Any]
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("tuning")
-    group.add_argument("--epochs", type=int, default=10, help="of each fine-tuning")
+    group.add_argument("--epochs", type=int, default=tto.TuneConfig.epochs, help="of each fine-tuning")
     group.add_argument("--learning-rate", type=float, default=learning_rate_of("tiny"))
     group.add_argument("--point-weight", type=float, default=tto.TuneConfig.point_weight)
     group.add_argument("--frames", type=int, default=16, help="of each synthetic video")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storage.errors import StorageError, translated
-from storage.files import read_json, sync_directory
+from storage.files import read_json, sync_path
 from storage.processes import lives, machine, start_of
 from storage.trees import remove_tree, sync_tree
 from storage.urls import local_path
@@ -151,7 +151,7 @@ class ArtifactStore:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-        sync_directory(target.parent)
+        sync_path(target.parent)
 
     def _is_orphan(self, temporary: Path, older_than_s: float) -> bool:
         owner_file = self._owner_file(temporary)

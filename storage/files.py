@@ -129,7 +129,7 @@ def write_bytes_atomic(url: URL, data: bytes) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        sync_directory(target.parent)
+        sync_path(target.parent)
 
 
 def create_exclusive(url: URL, data: bytes) -> bool:
@@ -240,9 +240,9 @@ def beside(target: Path, prefix: str) -> Path:
     return target.with_name(f"{prefix}{os.getpid()}-{random.SystemRandom().randrange(16**12):012x}")
 
 
-def sync_directory(directory: Path) -> None:
-    """Make renames in a folder survive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY)
+def sync_path(path: Path) -> None:
+    """Make the content of a file, or the renames in a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -9,29 +9,31 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 from fsspec import AbstractFileSystem
 
 from storage.errors import translated
-from storage.files import TEMPORARY_PREFIX, beside, sync_directory, with_retries
+from storage.files import TEMPORARY_PREFIX, beside, sync_path, with_retries
 from storage.urls import URL, filesystem, is_local, join, last_part, local_path, safe_name
 
 _OLD, _NEW = ".old-", ".new-"
 _PUBLISH_ATTEMPTS = 10
+_SYNC_THREADS = 8
 RECORD = "record.json"
 
 
 def sync_tree(directory: Path) -> None:
-    """Put every file and folder below `directory` safely on the disk (about 0.3 ms per file on an SSD)."""
-    for folder, _, names in os.walk(directory):
-        for name in names:
-            descriptor = os.open(os.path.join(folder, name), os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        sync_directory(Path(folder))
+    """Put every file and folder below `directory` safely on the disk.
+
+    Side by side, since a file system commits at once what waits together: a small clip's volume has dozens of files
+    and folders, which one after the other take longer than its networks.
+    """
+    paths = [Path(folder, name) for folder, _, names in os.walk(directory) for name in (".", *names)]
+    with ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix="sync") as pool:
+        for _ in pool.map(sync_path, paths):  # raises the first error
+            pass
 
 
 def publish_tree(local_dir: URL, url: URL) -> None:
@@ -59,7 +61,7 @@ def publish_tree(local_dir: URL, url: URL) -> None:
             if error.errno != errno.EXDEV:
                 raise
             _publish_copy(source, target)
-        sync_directory(target.parent)
+        sync_path(target.parent)
 
 
 def _publish_copy(source: Path, target: Path) -> None:

@@ -173,3 +173,32 @@ def test_sweep_takes_old_leftovers_only(tmp_path: Path):
     assert [path.name for path in sweep_leftovers(tmp_path)] == [".old-1-b", ".tmp-1-a"]
     assert sorted(os.listdir(tmp_path)) == [".new-1-c", "keep"]
     assert sweep_leftovers(tmp_path / "gone") == []
+
+
+def test_every_file_and_folder_is_on_the_disk_before_the_tree_appears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    source, target = make_tree(tmp_path / "made", **{"a__b__c": "1", "a__d": "2", "e": "3"}), tmp_path / "videos" / "v"
+    real, synced = os.fsync, set[int]()
+
+    def note(descriptor: int) -> None:
+        assert not target.exists() or os.path.samestat(os.fstat(descriptor), os.stat(target.parent))
+        synced.add(os.fstat(descriptor).st_ino)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    publish_tree(source, target)
+    assert {path.stat().st_ino for path in (target.parent, target, *target.rglob("*"))} <= synced
+
+
+def test_a_tree_that_the_disk_refuses_does_not_appear(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    source, target = make_tree(tmp_path / "made", a="1", b="2"), tmp_path / "v"
+    refused = (source / "b").stat().st_ino
+
+    def refuse(descriptor: int) -> None:
+        if os.fstat(descriptor).st_ino == refused:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(StorageError) as caught:
+        publish_tree(source, target)
+    assert caught.value.reason == "disk_full"
+    assert not target.exists()
