@@ -39,7 +39,7 @@ import psutil
 from benchmarks.scale_output import pretend_run
 
 SIZE, FRAMES, FPS = (96, 64), 8, 12
-LONG_CLIPS, LONG_FRAMES = 8, 384
+LONG_CLIPS, LONG_FRAMES = 8, 256
 ALONE_CLIPS = 2  # per process without the machinery
 LOOP_CLIPS = 200  # of the plain loop, which is steady
 SMALL = {"frames": {"size": {"short_side": 64}}}
