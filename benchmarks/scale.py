@@ -27,8 +27,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing.queues import SimpleQueue
+from functools import partial
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
@@ -180,33 +181,23 @@ def measure_workers(folder: Path, options: argparse.Namespace) -> Figures:
     return found | {"processes_without_machinery": machine_speed_up(folder / "alone", options.long_frames)}
 
 
-def alone(start: Barrier, seconds: SimpleQueue[float], inputs: str, out: str) -> None:
-    """In a process of its own: a plain loop over the clips, which begins when all such processes are ready."""
+def get_ready(start: Barrier, inputs: str, out: str) -> None:
+    """In a process of its own: load the models, then wait until all such processes have."""
     import torch
 
     torch.set_num_threads(1)
-    videos = len(list(Path(inputs).iterdir()))
-    plain_loop(Path(inputs), Path(out) / "first", {}, 1)  # loads the models
+    plain_loop(Path(inputs), Path(out) / str(os.getpid()), {}, 1)
     start.wait()
-    seconds.put(1e-3 * videos * plain_loop(Path(inputs), Path(out) / "all", {}, videos))
 
 
 def machine_speed_up(folder: Path, frames: int) -> float:
     """How much more two processes do than one when they share nothing but the machine."""
-    context, slowest = multiprocessing.get_context("spawn"), {}
+    inputs, context, slowest = make_clips(folder / "in", ALONE_CLIPS, frames), multiprocessing.get_context("spawn"), {}
     for count in (1, 2):
-        start, seconds = context.Barrier(count), context.SimpleQueue()
-        processes = []
-        for number in range(count):
-            place = folder / f"{count}-{number}"
-            inputs = make_clips(place / "in", ALONE_CLIPS, frames)
-            arguments = (start, seconds, str(inputs), str(place / "out"))
-            processes.append(context.Process(target=alone, args=arguments))
-        for process in processes:
-            process.start()
-        slowest[count] = max(seconds.get() for _ in processes)
-        for process in processes:
-            process.join()
+        outs = [folder / f"out-{count}-{number}" for number in range(count)]
+        ready = (context.Barrier(count), str(inputs), str(folder / f"ready-{count}"))
+        with ProcessPoolExecutor(count, context, get_ready, ready) as pool:
+            slowest[count] = max(pool.map(partial(plain_loop, inputs, settings={}, most=ALONE_CLIPS), outs))
     return 2 * slowest[1] / slowest[2]
 
 

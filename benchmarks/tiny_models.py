@@ -223,9 +223,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", type=Path, help="also write the rows here")
     parser.add_argument("--only", choices=["synthetic", "real"], help="one half of the footage")
-    first, count = SEEDS.start, len(SEEDS)
+    default = (SEEDS.start, len(SEEDS))
     parser.add_argument(
-        "--seeds", type=int, nargs=2, metavar=("FIRST", "COUNT"), default=(first, count), help="of the synthetic scenes"
+        "--seeds", type=int, nargs=2, metavar=("FIRST", "COUNT"), default=default, help="of the synthetic scenes"
     )
     args = parser.parse_args()
     first, count = args.seeds

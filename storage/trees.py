@@ -27,8 +27,7 @@ RECORD = "record.json"
 def sync_tree(directory: Path) -> None:
     """Put every file and folder below `directory` safely on the disk.
 
-    Side by side, since a file system commits at once what waits together: a small clip's volume has dozens of files
-    and folders, which one after the other take longer than its networks.
+    Side by side, since a file system commits at once what waits together, and a volume has dozens of files and folders.
     """
     paths = [Path(folder, name) for folder, _, names in os.walk(directory) for name in (".", *names)]
     with ThreadPoolExecutor(_SYNC_THREADS, thread_name_prefix="sync") as pool:
