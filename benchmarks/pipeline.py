@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from benchmarks.pipelines import Clock, Floats, Networks, overlapped, published_order
 from nvds_core.flow.base import FlowEstimator, create_flow
-from nvds_core.memory import peak_memory
+from nvds_core.memory import keep_freed_memory, peak_memory
 from nvds_core.models import create_model
 from nvds_core.predictors.base import create_predictor
 from tasks.precision import Precision
@@ -226,6 +226,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse()
+    keep_freed_memory()  # as workers do
     machine = hardware(torch.device(arguments.device))
     print(", ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
     rows: list[dict[str, Any]] = []

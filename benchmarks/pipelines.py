@@ -119,7 +119,7 @@ def overlapped(
             Prefetch(clock.timed("decode", frames), batch) as decoded,
             Prefetch(_prepared(decoded, size, clock), 2 * batch) as pictures,
             Prefetch(_with_flow(pictures, networks, clock), 2 * batch) as flowing,
-            WriteBehind(finish.push, 8) as output,
+            WriteBehind(finish.alone, 8) as output,
             computing(precision, networks.device, networks.predictor),
             computing(precision, networks.device, networks.flow),
         ):
@@ -193,6 +193,12 @@ class _Finish:
         self._upload, self._file, self._clock = Uploader(networks.device), file, clock
         self._scorer = PassOpw(("initial", "forward", "backward", "mean"), ("backward",))
         self._maps: dict[str, list[Floats]] = {name: [] for name in RESULTS[:3]}
+
+    def alone(self, frame: _Waiting, forward: Floats, backward: Floats) -> None:
+        """`push` on one core. With OpenMP threads of its own besides those of the networks there are more of them than
+        cores; then none of them spins any longer, and to wake them for every layer costs more than they do."""
+        torch.set_num_threads(1)
+        self.push(frame, forward, backward)
 
     def push(self, frame: _Waiting, forward: Floats, backward: Floats) -> None:
         maps = {"initial": frame.initial, "forward": forward, "backward": backward}

@@ -22,6 +22,7 @@ from flows.reporting import Reporter, current_reporter, shown_summary
 from flows.runs import begin_run, end_run
 from nvds_core.weights_cache import installed_digests
 from storage import VideoRef
+from tasks.workers import videos_at_once
 from tasks.workspace import Workspace, make_workspace
 
 log = logging.getLogger("nvds")
@@ -100,7 +101,7 @@ def _work_off(
 
     while pending:
         settled = set()
-        for outcome in side_by_side(work, pending, config.limits.videos):
+        for outcome in side_by_side(work, pending, videos_at_once(config.limits)):
             if outcome is not None:
                 settled.add(outcome.video)
                 yield outcome

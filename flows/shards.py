@@ -55,7 +55,7 @@ def process_shard(
 
     outcomes = []
     with watched(shard.videos, limits_s, lambda video: end_process(tell, video)) as settled:
-        for outcome in side_by_side(work, shard.videos, config.limits.videos):
+        for outcome in side_by_side(work, shard.videos, workers.videos_at_once(config.limits)):
             settled()
             outcomes.append(outcome)
             tell(ENDED, pickle.dumps(outcome))

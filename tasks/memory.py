@@ -39,12 +39,13 @@ class LimitsConfig:
         max_memory: bytes that batches are cut to fit in, as text such as ``8G`` or ``512M``; None takes a share of
             what is free when a step begins.
         batch: frames at once at most, whatever the memory; None leaves it to each step.
-        videos: videos of one worker under way at the same time, in different steps.
+        videos: videos of one worker under way at the same time, in different steps; None leaves it to the machine
+            (`tasks.workers.videos_at_once`).
     """
 
     max_memory: str | None = None
     batch: int | None = None
-    videos: int = 3
+    videos: int | None = None
 
     def __post_init__(self) -> None:
         if self.max_memory is not None:

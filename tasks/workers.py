@@ -17,9 +17,12 @@ from nvds_core.models import create_model
 from nvds_core.predictors.base import Predictor, create_predictor
 from nvds_core.stabilization import NvdsNetwork
 from nvds_core.types import ConfigError
+from tasks.memory import LimitsConfig
 
 # Peak of DPT-Large in fp32 with some room; the smaller networks take less.
 BYTES_PER_PIXEL = 4096
+
+VIDEOS_AT_ONCE = 3  # one is decoded, one on the device, one scored and written
 
 # Two threads that ask for a model at once must not load it twice.
 _LOADING = threading.RLock()
@@ -42,6 +45,18 @@ def on_cpu() -> Iterator[None]:
 def share_cores() -> None:
     """Have OpenCV take as many threads as torch may, in a process that has others beside it."""
     cv2.setNumThreads(torch.get_num_threads())
+
+
+def videos_at_once(limits: LimitsConfig) -> int:
+    """How many videos of this process are under way at the same time.
+
+    One where the networks run on several threads of a CPU. They are busy then, and the threads of each further video
+    would start as many again: OpenMP lets its threads sleep between two layers as soon as there are more of them than
+    cores, and to wake them for every layer makes small networks half as fast (docs/performance.md).
+    """
+    if limits.videos is not None:
+        return limits.videos
+    return 1 if device().type == "cpu" and torch.get_num_threads() > 1 else VIDEOS_AT_ONCE
 
 
 def device() -> torch.device:

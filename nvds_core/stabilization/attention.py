@@ -33,8 +33,8 @@ from nvds_core.stabilization.windows import (
 OUTSIDE_SCORE = -100.0  # added to the score of a neighbour outside a pooled map
 # On a CPU, intermediate results that leave the cache (and, if large, are mapped anew by every allocation) cost more
 # than the arithmetic on them, see docs/performance.md. Results do not depend on these sizes.
-CPU_WINDOWS = 4  # windows whose keys are gathered at once
-CPU_MLP_TOKENS = 768  # tokens that go through the MLP at once
+CPU_WINDOWS = 4 * 256  # windows whose keys are gathered at once, times channels
+CPU_MLP_TOKENS = 768 * 256  # tokens that go through the MLP at once, times channels
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class FocalAttention(nn.Module):
         penalty = (OUTSIDE_SCORE * grid.outside).to(q.dtype).repeat(n, 1)[:, None, None]
         bias = self.bias().to(q.dtype)
         attended = []
-        for part in groups(len(keys), CPU_WINDOWS, q):
+        for part in groups(len(keys), CPU_WINDOWS // dim, q):
             seen = tokens.index_select(0, keys[part].flatten()).view(-1, keys.shape[1], 2, heads, dim // heads)
             k, v = seen.permute(2, 0, 3, 1, 4)
             attended.append(attend(q[part], k, v, bias + penalty[part]).transpose(1, 2).flatten(2))
@@ -134,7 +134,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
 
 def groups(count: int, cpu_size: int, like: Tensor) -> Iterator[slice]:
     """Slices that cover ``count`` items: small ones for inference on a CPU, else a single one."""
-    size = cpu_size if like.device.type == "cpu" and not torch.is_grad_enabled() else max(1, count)
+    size = max(1, cpu_size if like.device.type == "cpu" and not torch.is_grad_enabled() else count)
     return (slice(start, start + size) for start in range(0, count, size))
 
 
@@ -148,8 +148,8 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = x.flatten(0, -2)
-        parts = [self.fc2(F.gelu(self.fc1(tokens[part]))) for part in groups(len(tokens), CPU_MLP_TOKENS, x)]
-        return torch.cat(parts).view_as(x)
+        at_once = groups(len(tokens), CPU_MLP_TOKENS // x.shape[-1], x)
+        return torch.cat([self.fc2(F.gelu(self.fc1(tokens[part]))) for part in at_once]).view_as(x)
 
 
 class FocalBlock(nn.Module):

@@ -237,8 +237,8 @@ def test_the_size_of_the_groups_does_not_change_results(
     with torch.no_grad():
         keys = [block.reference_keys(r, role) for role, r in enumerate(references)]
         expected = updated(block, target, keys)
-        monkeypatch.setattr(attention, "CPU_WINDOWS", windows)
-        monkeypatch.setattr(attention, "CPU_MLP_TOKENS", tokens)
+        monkeypatch.setattr(attention, "CPU_WINDOWS", windows * DIM)
+        monkeypatch.setattr(attention, "CPU_MLP_TOKENS", tokens * DIM)
         assert float((updated(block, target, keys) - expected).abs().max()) < 1e-12
 
 
