@@ -108,7 +108,7 @@ def _common(source: Source, truth: Truth, bench: BenchVideo, align: Align) -> Fi
     drift = drift_curve(maps, scored, cap=dataset.cap)
     figures = {name: getattr(errors, name) for name in ("delta1", "delta2", "delta3", "abs_rel", "rmse", "log10")}
     figures |= {name: getattr(errors, name) for name in ("n_frames", "n_pixels", "n_missing", "scale", "shift")}
-    figures |= {"scale_spread": drift.scale_spread, "shift_spread": drift.shift_spread}
+    figures |= {name: _measured(getattr(drift, name)) for name in ("scale_spread", "shift_spread")}
     if video.static and video.cameras is not None:
         size = (truth.shape[2], truth.shape[1])
         cameras = [camera and resize_camera(camera, size) for camera in video.cameras]

@@ -251,6 +251,18 @@ def test_a_video_without_poses_of_its_frames_has_no_tae(tmp_path):
     assert figures["tae"] is None, "null, as what was not measured, and no NaN"
 
 
+def test_drift_that_cannot_be_known_is_null(tmp_path):
+    dataset = open_dataset(str(makers.make_seven_scenes(tmp_path / "chess") / "seq-03"))
+    video = dataset.videos[0]
+    known = video.truth(0)
+    known[np.arange(known.size).reshape(known.shape) != np.flatnonzero(np.isfinite(known))[0]] = np.nan
+    single = SimpleNamespace(name="one", frame_names=video.frame_names[:2], cameras=None, static=False)
+    single.truth = lambda index: known
+    figures = accuracy_figures({"constant": Constant((2, 24, 32))}, BenchVideo(dataset, single, tmp_path), "video")
+    assert figures["constant"]["n_pixels"] == 2
+    assert figures["constant"]["scale_spread"] is figures["constant"]["shift_spread"] is None
+
+
 def test_a_folder_of_another_version_is_refused(tmp_path):
     (tmp_path / "bench.json").write_text('{"format": "nvds-bench", "format_version": 99}')
     result = nvds("bench", SYNTHETIC, "--out", tmp_path)

@@ -33,6 +33,27 @@ def test_a_steady_video_has_no_spread_and_frames_without_truth_are_holes():
     assert curve.shift_spread < 1e-6
 
 
+def test_a_frame_with_a_single_pixel_says_nothing_about_drift_and_counts_in_the_video():
+    pred, depth = drifting([2.0] * 4, [0.1] * 4)
+    depth[2] = 0
+    depth[2, 3, 5] = 0.5  # near: left out, the mean of the truth would be another
+    curve = drift_curve(pred, depth, floor=None)
+    assert np.isnan(curve.scale).tolist() == np.isnan(curve.shift).tolist() == [False, False, True, False]
+    assert curve.scale_spread < 1e-6
+    assert curve.shift_spread < 1e-6
+    assert curve.mean_target == pytest.approx((1 / depth[depth > 0]).mean())
+
+
+def test_a_video_of_single_pixels_has_a_fit_and_no_drift_that_could_be_known():
+    pred, depth = drifting([2.0] * 3, [0.1] * 3)
+    depth[:, 1:], depth[:, 0, 1:] = 0, 0
+    curve = drift_curve(pred, depth, floor=None)
+    whole = video_errors(pred, depth, floor=None)
+    assert (curve.video_scale, curve.video_shift) == pytest.approx((whole.scale, whole.shift))
+    assert (curve.video_scale, curve.video_shift) == pytest.approx((2.0, 0.1), rel=1e-6)
+    assert np.isnan([curve.scale_spread, curve.shift_spread]).all()
+
+
 def test_a_constant_prediction_has_no_scale_to_drift():
     curve = drift_curve(np.ones((3, 4, 5)), np.random.default_rng(0).uniform(1, 2, (3, 4, 5)))
     assert curve.scale_spread == 0.0
