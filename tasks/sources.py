@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from nvds_core.types import ConfigError, CoreError
-from nvds_core.video import VideoInfo, is_video_name, probe, resolve_folder
+from nvds_core.video import VideoInfo, is_video_name, lone_picture, probe, resolve_folder
 from storage import StorageError, VideoRef, make_video_id
 from storage.errors import translated
+from storage.files import list_names
 from storage.locations import expand, filesystem, is_local, local_path
 from tasks.digests import DigestMemo, is_remote_folder, remote_frames
 from tasks.workspace import public_text
@@ -42,14 +43,19 @@ def find_sources(inputs: Iterable[str]) -> list[Source]:
     for item in inputs:
         sources = list(_Search().item(item))
         if not sources:
-            raise ConfigError(
-                f"{public_text(item)}: no video found; give video files, folders of numbered frames, "
-                "or folders that hold them",
-                reason="no_input",
-            )
+            raise ConfigError(_why_nothing(item), reason="no_input")
         for source in sources:
             found.setdefault(source.uri, source)
     return list(found.values())
+
+
+def _why_nothing(item: str) -> str:
+    """What to tell about an input that exists and holds no video."""
+    place = str(Path(item).absolute()) if os.path.lexists(item) else item
+    message = lone_picture(item, list_names(place)) or (
+        f"{item}: no video found; give video files, folders of numbered frames, or folders that hold them"
+    )
+    return public_text(message)
 
 
 def identify(source: Source, memo: DigestMemo) -> VideoRef:

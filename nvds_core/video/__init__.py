@@ -1,7 +1,7 @@
 """Videos in and out: probe, stream frames, find cuts, write previews. Needs PyAV and PySceneDetect."""
 
 from nvds_core.video.cuts import CutConfig, CutDetector
-from nvds_core.video.folders import frame_folder, resolve_folder
+from nvds_core.video.folders import frame_folder, lone_picture, resolve_folder
 from nvds_core.video.info import (
     FOLDER_FPS,
     IMAGE_SUFFIXES,
@@ -29,6 +29,7 @@ __all__ = [
     "content_digest",
     "frame_folder",
     "is_video_name",
+    "lone_picture",
     "open_video",
     "probe",
     "resolve_folder",

@@ -51,6 +51,18 @@ def frame_folder(names: Iterable[str]) -> list[str] | None:
     return [series[best][number] for number in sorted(series[best])]
 
 
+def lone_picture(folder: str, names: Iterable[str]) -> str | None:
+    """What to tell about a folder that is no folder of frames and holds just one picture; None about others."""
+    names = [name for name in names if not name.startswith(".")]
+    pictures = [name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+    if len(pictures) != 1 or any(is_video_name(name) for name in names):
+        return None
+    return (
+        f"{folder}: one picture, {pictures[0]}, is no video; give two or more numbered frames, or call it "
+        f"frame_000001{Path(pictures[0]).suffix} to have a video of one frame"
+    )
+
+
 def _place(stem: str) -> tuple[tuple[str, str], int] | None:
     """The series that a picture belongs to, what is around its number, and the number (nanoseconds of a time)."""
     time = SECONDS.match(stem)

@@ -11,7 +11,7 @@ from types import TracebackType
 
 from nvds_core.types import DecodeError
 from nvds_core.video.container import FileSource
-from nvds_core.video.folders import FolderSource, resolve_folder
+from nvds_core.video.folders import FolderSource, lone_picture, resolve_folder
 from nvds_core.video.info import Frame, VideoInfo
 
 DIGEST_BLOCK_BYTES = 1 << 20
@@ -84,12 +84,12 @@ def open_video(path: Path | str, *, limit: int | None = None, threads: int = 1) 
     if _check_path(path):
         found = resolve_folder(path)
         if found is None:
-            empty = not any(path.iterdir())
-            raise DecodeError(
-                f"{path}: {'an empty folder' if empty else 'a folder without numbered frames'}; "
-                "give a video file or a folder of frames such as frame_000001.png",
-                reason="empty" if empty else "not_a_video",
+            names = os.listdir(path)
+            message = lone_picture(str(path), names) or (
+                f"{path}: {'a folder without numbered frames' if names else 'an empty folder'}; "
+                "give a video file or a folder of frames such as frame_000001.png"
             )
+            raise DecodeError(message, reason="not_a_video" if names else "empty")
         return VideoReader(FolderSource(*found), limit=limit)
     return VideoReader(FileSource(path, threads=threads), limit=limit)
 

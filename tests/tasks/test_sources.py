@@ -130,6 +130,16 @@ def test_an_input_without_a_video_is_refused_by_name(tmp_path, memory_store, ite
     assert caught.value.reason == "no_input"
 
 
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_folder_with_a_single_picture_is_told_what_is_needed(tmp_path, memory_store, remote):
+    touch(tmp_path / "pictures" / "cat.jpg")
+    memory_store.pipe_file("/bucket/pictures/cat.jpg", b"x")
+    item = "memory://bucket/pictures" if remote else str(tmp_path / "pictures")
+    with pytest.raises(ConfigError, match=f"^{item}: one picture, cat.jpg, is no video; .* frame_000001.jpg") as caught:
+        find_sources([item])
+    assert caught.value.reason == "no_input"
+
+
 def test_a_list_that_is_not_text_is_refused(tmp_path):
     touch(tmp_path / "list.txt", b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="UTF-8"):

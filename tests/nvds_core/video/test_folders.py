@@ -63,6 +63,25 @@ def test_other_folders_are_no_frame_folders(names):
     assert frame_folder(names) is None
 
 
+@pytest.mark.parametrize("name", ["cat.jpg", "poster2.jpg"])
+def test_a_single_picture_is_told_to_be_no_video_and_how_it_becomes_one(tmp_path, name):
+    folder = write_frames(tmp_path / "pictures", [name])
+    (folder / "notes.txt").touch()
+    with pytest.raises(DecodeError, match=rf"pictures: one picture, {name}, .* frame_000001\.jpg") as caught:
+        probe(folder)
+    assert caught.value.reason == "not_a_video"
+    (folder / name).rename(folder / "frame_000001.jpg")
+    assert probe(folder).frames == 1
+
+
+@pytest.mark.parametrize("names", [["cat.png", "dog.png"], ["a.mp4", "cover.jpg"]])
+def test_other_folders_are_not_said_to_hold_one_picture(tmp_path, names):
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(DecodeError, match="a folder without numbered frames"):
+        probe(tmp_path)
+
+
 def test_a_vdw_folder_is_the_video_of_its_left_view(tmp_path):
     names = [f"frame_{n:06d}.png" for n in range(4)]
     for part in ("left", "left_gt", "left_mask"):
