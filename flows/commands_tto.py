@@ -47,8 +47,16 @@ def tto(
     method: Annotated[str | None, typer.Option(help="pseudo (reference depth) or cvd. [default: pseudo]")] = None,
     epochs: Annotated[int | None, typer.Option(min=0, help="Of the fine-tuning. [default: 20]")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate. [default: 1e-3 for tiny, 1e-4 for others]")] = None,
-    stabilize: Annotated[bool, typer.Option("--stabilize", help="NVDS on top of the optimised disparity.")] = False,
-    stabilizer: Annotated[str | None, typer.Option(help="nvds-tiny or nvds. [default: nvds-tiny]")] = None,
+    stabilize: Annotated[
+        bool | None,
+        typer.Option(
+            "--stabilize/--no-stabilize",
+            help="NVDS on top of the optimised disparity. [default: if --config names a stabilizer]",
+        ),
+    ] = None,
+    stabilizer: Annotated[
+        str | None, typer.Option(help="nvds-tiny or nvds. [default: that of --config, or nvds-tiny]")
+    ] = None,
     flow: Annotated[str | None, typer.Option(help="Optical flow, as of 'nvds run'. [default: dis]")] = None,
     short_side: options.ShortSide = None,
     size: options.Size = None,
@@ -71,7 +79,6 @@ def tto(
         "tto.tune.method": method,
         "tto.tune.epochs": epochs,
         "tto.tune.learning_rate": lr,
-        "stabilizer.name": (stabilizer or "nvds-tiny") if stabilize else "none",
         "flow.name": flow,
         "frames.limit": frames,
         "publish.encoding": encoding,
@@ -83,12 +90,23 @@ def tto(
     def settings() -> RunConfig:
         from flows.config import load_config
         from flows.tto import TtoConfig
-        from nvds_core.types import ConfigError
 
-        if stabilizer is not None and not stabilize:
-            raise ConfigError(f"--stabilizer {stabilizer} says with what; add --stabilize to have it done")
         given = {name: value for name, value in wanted.items() if value is not None}
-        loaded = load_config(config, given | commands_run.size_settings(size, short_side))
-        return loaded if loaded.tto is not None else replace(loaded, tto=TtoConfig())
+        overrides = given | commands_run.size_settings(size, short_side)
+        loaded = load_config(config, overrides, defaults={"stabilizer.name": "none"})
+        name = _stabilizer(stabilize, stabilizer, loaded.stabilizer.name)
+        return replace(loaded, stabilizer=replace(loaded.stabilizer, name=name), tto=loaded.tto or TtoConfig())
 
     commands_run.start(settings, inputs, out, limit=limit, run_id=run_id, dry_run=dry_run, as_json=as_json)
+
+
+def _stabilizer(wanted: bool | None, named: str | None, of_file: str) -> str:
+    """The stabiliser that options and settings ask for."""
+    from nvds_core.types import ConfigError
+
+    stabilize = of_file != "none" if wanted is None else wanted
+    if stabilize:
+        return named or (of_file if of_file != "none" else "nvds-tiny")
+    if named is not None:
+        raise ConfigError(f"--stabilizer {named} says with what; give --stabilize to have it done")
+    return "none"

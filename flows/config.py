@@ -64,8 +64,15 @@ class RunConfig:
         return hashlib.sha256(canonical_json(self).encode()).hexdigest()[:12]
 
 
-def load_config(path: Path | None, overrides: Mapping[str, Any]) -> RunConfig:
+def load_config(
+    path: Path | None, overrides: Mapping[str, Any], defaults: Mapping[str, Any] = types.MappingProxyType({})
+) -> RunConfig:
     """Settings from a YAML file (or the defaults) with dotted overrides such as ``{"predictor.name": "tiny"}``.
+
+    Args:
+        path: the file, if there is one.
+        overrides: what goes before the file.
+        defaults: what takes the place of our own defaults where neither says anything.
 
     Raises:
         ConfigError: naming the file and the setting that is unknown or of the wrong type.
@@ -80,16 +87,24 @@ def load_config(path: Path | None, overrides: Mapping[str, Any]) -> RunConfig:
             raise ConfigError(f"{path}: expected settings by name, got a {type(loaded).__name__}")
         tree = loaded or {}
     for name, value in overrides.items():
-        branch = tree
-        *parents, leaf = name.split(".")
-        for parent in parents:
-            if branch.get(parent) is None:
-                branch[parent] = {}
-            branch = branch[parent]
-            if not isinstance(branch, dict):
-                raise ConfigError(f"{path}: {parent} is {branch!r}, expected settings by name")
+        branch, leaf = _branch(tree, name, path)
         branch[leaf] = value
+    for name, value in defaults.items():
+        branch, leaf = _branch(tree, name, path)
+        branch.setdefault(leaf, value)
     return build(RunConfig, tree, str(path) if path else "settings")
+
+
+def _branch(tree: dict[str, Any], name: str, path: Path | None) -> tuple[dict[str, Any], str]:
+    """Where a dotted name leads to: its branch, made if there is none, and the name in it."""
+    *parents, leaf = name.split(".")
+    for parent in parents:
+        if tree.get(parent) is None:
+            tree[parent] = {}
+        tree = tree[parent]
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{path}: {parent} is {tree!r}, expected settings by name")
+    return tree, leaf
 
 
 def build(kind: type[Config], tree: Any, where: str) -> Config:

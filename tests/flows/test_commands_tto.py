@@ -40,3 +40,35 @@ def test_options_go_before_the_file_and_leave_its_other_settings(
     found = settings("--config", str(file), "--epochs", "5")
     assert found.tto is not None
     assert (found.tto.tune.seed, found.tto.tune.epochs, found.keep) == (7, 5, "results")
+
+
+@pytest.mark.parametrize(
+    ("of_file", "options", "expected"),
+    [
+        (None, "", "none"),
+        (None, "--stabilize", "nvds-tiny"),
+        (None, "--stabilize --stabilizer nvds", "nvds"),
+        ("keep: all", "", "none"),
+        ("stabilizer: {direction: forward}", "", "none"),
+        ("stabilizer: {name: nvds}", "", "nvds"),
+        ("stabilizer: {name: nvds}", "--stabilize", "nvds"),
+        ("stabilizer: {name: nvds}", "--stabilizer nvds-tiny", "nvds-tiny"),
+        ("stabilizer: {name: nvds}", "--no-stabilize", "none"),
+        ("stabilizer: {name: none}", "", "none"),
+        ("stabilizer: {name: none}", "--stabilize", "nvds-tiny"),
+    ],
+)
+def test_the_stabiliser_is_that_of_the_file_unless_an_option_says_otherwise(
+    settings: Callable[..., RunConfig], tmp_path: Path, of_file: str | None, options: str, expected: str
+) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(of_file or "")
+    given = () if of_file is None else ("--config", str(file))
+    assert settings(*given, *options.split()).stabilizer.name == expected
+
+
+@pytest.mark.parametrize("options", [(), ("--no-stabilize",)])
+def test_a_stabiliser_without_stabilising_is_refused(options: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, ["tto", "room.mp4", "--out", "out", "--stabilizer", "nvds", *options])
+    assert result.exit_code == 2
+    assert result.stderr == "nvds: --stabilizer nvds says with what; give --stabilize to have it done\n"

@@ -25,6 +25,15 @@ def test_overrides_win_over_the_file_and_empty_branches_are_defaults(tmp_path):
     assert load_config(path, {}) == RunConfig()
 
 
+def test_defaults_of_a_command_give_way_to_the_file_and_to_overrides(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("keep: results\nstabilizer:\n")
+    defaults = {"keep": "all", "stabilizer.name": "none", "flow.name": "gmflow"}
+    config = load_config(path, {"flow.name": "dis"}, defaults)
+    assert (config.keep, config.stabilizer.name, config.flow.name) == ("results", "none", "dis")
+    assert load_config(None, {}, defaults).keep == "all"
+
+
 def test_whole_numbers_are_taken_where_fractions_are_meant():
     config = build(RunConfig, {"frames": {"cuts": {"threshold": 7}}}, "config")
     assert config.frames.cuts.threshold == 7.0
