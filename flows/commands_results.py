@@ -35,6 +35,7 @@ EXPORT_EPILOG = """Examples:
   nvds export out room --to ply --output clouds     # after 'nvds tto'
 """
 Out = Annotated[str, typer.Argument(metavar="OUT", help="Output folder or URL of 'nvds run'.")]
+OF_ONE_RESULT, WITH_FRAME_RATE = ("png16", "npz", "mp4", "ply"), ("mp4",)  # formats of 'nvds export'
 
 
 def table(
@@ -100,6 +101,8 @@ def export(
     with clear_errors():
         from flows import exports, exports_tto, preview
 
+        _check_applies("--result", result, to, OF_ONE_RESULT)
+        _check_applies("--fps", fps, to, WITH_FRAME_RATE)
         writers: dict[str, tuple[str, Callable[[exports.ExportSource, Path], Path]]] = {
             "nvds": ("-nvds", exports.export_nvds),
             "png16": ("-png16", exports.export_png16),
@@ -114,3 +117,11 @@ def export(
         target = output or Path(f"{source.record['video_id']}{ending}")
         write(source, target)
     typer.echo(str(target))
+
+
+def _check_applies(option: str, value: object, to: str, formats: tuple[str, ...]) -> None:
+    """Refuse an option that the format has no use for."""
+    from nvds_core.types import ConfigError
+
+    if value is not None and to not in formats:
+        raise ConfigError(f"{option} does not apply to --to {to}, only to {', '.join(formats)}; leave it out")

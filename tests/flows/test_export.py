@@ -150,6 +150,26 @@ def test_a_video_or_result_that_is_not_there_is_named_with_the_choice(finished, 
     assert "initial, forward, backward, mix" in wrong.stderr
 
 
+@pytest.mark.parametrize("to", ["nvds", "png16", "npz", "ply", "poses", "tto"])
+def test_an_option_that_a_format_has_no_use_for_is_refused(finished, tmp_path, to):
+    of_one_result = ("png16", "npz", "mp4", "ply")
+    for option, value, formats in (("--result", "initial", of_one_result), ("--fps", 30, ("mp4",))):
+        if to in formats:
+            continue
+        refused = nvds("export", finished.out, "clip", "--to", to, option, value, "--output", tmp_path / "x")
+        assert refused.exit_code == 2
+        [line] = refused.stderr.splitlines()
+        assert line == f"nvds: {option} does not apply to --to {to}, only to {', '.join(formats)}; leave it out"
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_frame_rate_of_the_comparison_can_be_chosen(finished, tmp_path):
+    target = tmp_path / "clip.mp4"
+    nvds("export", finished.out, "clip", "--to", "mp4", "--result", "forward", "--fps", 30, "--output", target)
+    with av.open(str(target)) as container:
+        assert container.streams.video[0].average_rate == 30
+
+
 def test_a_source_with_fewer_frames_than_the_volume_is_told(finished, tmp_path):
     folder = tmp_path / "videos" / finished.video_id
     shutil.copytree(finished.out / "videos" / finished.video_id, folder)
