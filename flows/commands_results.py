@@ -18,6 +18,8 @@ TABLE_EPILOG = """Examples:
 
   nvds table out --format csv --output opw.csv
 
+  nvds table out --format parquet --output s3://bucket/tables/opw.parquet
+
   nvds table out --format json | jq .mean
 
   nvds table bench --layout nvds --published --format latex --output table.tex
@@ -50,7 +52,9 @@ def table(
         Literal["md", "latex", "csv", "json", "parquet", "html"], typer.Option(help="How to write it.")
     ] = "md",
     published: Annotated[bool, typer.Option("--published", help="Papers' rows beside those of a benchmark.")] = False,
-    output: Annotated[Path | None, typer.Option(help="File to write; standard output if not given.")] = None,
+    output: Annotated[
+        str | None, typer.Option(metavar="FILE", help="File or fsspec URL to write; standard output if not given.")
+    ] = None,
 ) -> None:
     """Print one row per video of a run (OPW of its results), or the tables of a benchmark."""
     with clear_errors():
@@ -58,6 +62,7 @@ def table(
         from flows.bench_rows import is_bench
         from nvds_core.types import ConfigError
         from storage.locations import write_bytes_atomic
+        from tasks.workspace import public_text
 
         if layout is not None or any(is_bench(out) for out in outs):
             content = bench_tables.bench_bytes(outs, layout or "common", format, published=published)
@@ -67,7 +72,7 @@ def table(
             content = table_formats.FORMATS[format]([row for out in outs for row in results.video_rows(out)])
         if output is not None:
             write_bytes_atomic(output, content)
-            typer.echo(str(output), err=True)
+            typer.echo(public_text(output), err=True)
         elif format == "parquet" and sys.stdout.isatty():
             raise ConfigError("Parquet is no text for a terminal; give --output FILE")
         else:

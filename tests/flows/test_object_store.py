@@ -91,3 +91,11 @@ def test_a_store_that_always_fails_ends_the_run_with_one_line(
     [line] = [line for line in result.output.splitlines() if line.startswith("nvds: ")]
     assert "s3://depth/out" in line
     assert SECRET not in line
+
+
+def test_a_table_goes_into_a_bucket(store: ObjectStore) -> None:
+    out = finished_run().out
+    result = nvds("table", out, "--format", "csv", "--output", "s3://depth/tables/opw.csv")
+    assert (result.exit_code, result.stderr) == (0, "s3://depth/tables/opw.csv\n")
+    written = fsspec.filesystem("s3", endpoint_url=store.endpoint).cat_file("depth/tables/opw.csv")
+    assert written.decode() == nvds("table", out, "--format", "csv").stdout

@@ -12,6 +12,7 @@ from flows.results import example, mean_row, video_rows
 from flows.table_formats import FORMATS, to_markdown
 from storage import settled_videos
 from storage.catalog import read_record
+from storage.locations import read_bytes
 from storage.tables import append
 from tests.flows.finished import finished_run, nvds
 
@@ -84,6 +85,16 @@ def test_the_tables_for_people_say_why_a_video_failed(tmp_path):
 def test_an_example_is_one_line_whatever_the_file_is_called():
     assert example("/in/a\nb.mp4", "/in/a\nb.mp4: cut off") == "/in/a\\nb.mp4: cut off"
     assert example("/in/a.mp4", None) == "/in/a.mp4: no message"
+
+
+def test_a_table_is_written_to_a_path_or_a_url(tmp_path, memory_store):
+    tell(tmp_path / "out", "a", 1, "v-1", "done", "1.mp4", {"initial": 1.0})
+    printed = nvds("table", tmp_path / "out", "--format", "csv").stdout
+    for target in (str(tmp_path / "deep" / "opw.csv"), "memory://bucket/tables/opw.csv"):
+        result = nvds("table", tmp_path / "out", "--format", "csv", "--output", target)
+        assert (result.exit_code, result.stderr) == (0, f"{target}\n")
+        assert read_bytes(target).decode() == printed
+    assert nvds("table", tmp_path / "out", "--output", "nowhere://bucket/opw.md").exit_code == 2
 
 
 def test_rows_of_different_flows_show_theirs(tmp_path):
