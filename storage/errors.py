@@ -14,6 +14,9 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 _SECRET_VARIABLES = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
+# A user part with a / (or ? or #) that should have been written as %2F: the authority seems to end within the password.
+# Digits there are taken for a port. Up to the last @, as rather a part of a name is lost than of a secret told.
+_RAW_PASSWORD = re.compile(r"^(?!\[)[^/?#@:]*:(?!\d{1,5}[/?#])[^/?#@]*[/?#].*@")
 # their exceptions are not always OSErrors: no credentials, connection dropped, 5xx
 _CLIENT_LIBRARIES = {"botocore", "aiobotocore", "aiohttp", "gcsfs"}
 _CONTROL = {"Cc", "Zl", "Zp"}  # Unicode categories: controls, separators of lines and of paragraphs
@@ -70,10 +73,11 @@ def one_line(text: object) -> str:
 
 
 def _bare_url(url: str) -> str:
+    scheme, _, rest = url.partition("://")
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(f"{scheme}://{_RAW_PASSWORD.sub('***@', rest)}")
     except ValueError:
-        return url.split("://")[0] + "://***"
+        return f"{scheme}://***"
     host = parts.netloc.rpartition("@")[2]
     user = "***@" if "@" in parts.netloc else ""
     query = "?***" if parts.query else ""

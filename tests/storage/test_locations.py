@@ -208,6 +208,37 @@ def test_messages_never_carry_credentials(monkeypatch: pytest.MonkeyPatch):
     assert redact("plain text") == "plain text"
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("s3://user:pa/ss/word@bucket/x.mp4", "s3://***@bucket/x.mp4"),
+        ("s3://AKIA1:/lead+ing/@bucket/x.mp4", "s3://***@bucket/x.mp4"),
+        ("https://user:pa?ss@host:8080/x.mp4?token=t", "https://***@host:8080/x.mp4?***"),
+        ("s3://user:pa#ss@bucket/take#1.mp4", "s3://***@bucket/take#1.mp4"),
+        ("s3://user:123456/7@bucket/x.mp4", "s3://***@bucket/x.mp4"),
+        ("s3://user:pa/ss@bucket/take@2.mp4", "s3://***@2.mp4"),
+        ("https://:pa/ss@host/x.mp4", "https://***@host/x.mp4"),
+    ],
+)
+def test_a_password_that_is_not_encoded_is_not_told_either(url: str, shown: str):
+    assert redact(url) == shown
+    assert redact(f"cannot read '{url}': 403") == f"cannot read '{shown}': 403"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://bucket/take@2.mp4",
+        "s3://bucket/10:30@cam.mp4",
+        "http://minio:9000/bucket/take@2.mp4",
+        "http://[::1]:9000/bucket/take@2.mp4",
+        "file:///films/a:b@c.mp4",
+    ],
+)
+def test_names_with_an_at_sign_are_kept(url: str):
+    assert redact(url) == url
+
+
 def test_names_with_a_hash_stay_apart_in_an_object_store():
     assert redact("s3://user:secret@bucket/take#1.mp4") == "s3://***@bucket/take#1.mp4"
     assert redact("https://host/take.mp4#token=secret") == "https://host/take.mp4"
