@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nvds_core.datasets.base import Dataset, DatasetVideo, Map
 from nvds_core.datasets.layout import Options
-from nvds_core.synthetic import Frame, Scene, make_scene, render_frame
+from nvds_core.synthetic import RENDERER_VERSION, Frame, Scene, make_scene, render_frame
 from nvds_core.types import Camera, ConfigError
 
 FRAMES, SIZE = 32, (288, 192)
@@ -51,7 +51,7 @@ class SyntheticVideo(DatasetVideo):
         return np.where(frame.object_id < 0, np.float32(np.nan), frame.depth)
 
     def stamp(self) -> str:
-        return f"synthetic {self.seed} {self.count} {self.size}"
+        return f"synthetic v{RENDERER_VERSION} {self.seed} {self.count} {self.size}"
 
     def _rendered(self, index: int) -> Frame:
         return _rendered(self.seed, self.count, self.size, index)

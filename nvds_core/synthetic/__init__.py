@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from nvds_core.synthetic.families import FAMILIES
 from nvds_core.synthetic.make import make_scene
-from nvds_core.synthetic.render import Clip, Frame, render, render_frame
+from nvds_core.synthetic.render import RENDERER_VERSION, Clip, Frame, render, render_frame
 from nvds_core.synthetic.scene import Imaging, Light, Material, Scene, Sky, Solid
 
 SCENE_KINDS = tuple(FAMILIES)
 
 __all__ = [
+    "RENDERER_VERSION",
     "SCENE_KINDS",
     "Clip",
     "Frame",

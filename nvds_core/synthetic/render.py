@@ -14,6 +14,10 @@ from nvds_core.synthetic.scene import Scene
 from nvds_core.synthetic.shading import shade
 from nvds_core.types import ConfigError
 
+# Part of the stamp of rendered data sets. Raise it with every change, anywhere in this package, after which a seed
+# gives other pixels, depth or cameras: results of the old ones would be taken for those of the new ones.
+RENDERER_VERSION = 1
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:

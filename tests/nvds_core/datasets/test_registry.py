@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nvds_core.datasets import open_dataset
-from nvds_core.synthetic import make_scene, render
+from nvds_core.datasets import open_dataset, synthetic
+from nvds_core.synthetic import RENDERER_VERSION, make_scene, render
 from nvds_core.types import ConfigError
 from tests.nvds_core.datasets import makers
 
@@ -97,3 +97,14 @@ def test_the_stamp_follows_the_truth(tmp_path):
     after = [video.stamp() for video in open_dataset(str(root)).videos]
     assert after[0] == before[0]
     assert after[1] != before[1]
+
+
+def test_the_stamp_of_rendered_scenes_follows_the_renderer(monkeypatch):
+    def stamp(spec):
+        return open_dataset(spec).videos[0].stamp()
+
+    before = stamp("synthetic:900?frames=2&size=64x48")
+    assert before == stamp("synthetic:900?frames=2&size=64x48")
+    assert before not in {stamp(f"synthetic:{spec}") for spec in ("901?frames=2&size=64x48", "900?size=64x48")}
+    monkeypatch.setattr(synthetic, "RENDERER_VERSION", RENDERER_VERSION + 1)
+    assert stamp("synthetic:900?frames=2&size=64x48") != before

@@ -148,7 +148,8 @@ def test_lens_and_compression_change_the_picture_a_little(change, limit):
     assert 0 < np.abs(changed - plain).mean() < limit
 
 
-# The bundled weights were trained on these scenes: a change here means that training no longer reproduces them.
+# The bundled weights were trained on these scenes: a change here means that training no longer reproduces them, and
+# that RENDERER_VERSION is to be raised.
 @pytest.mark.parametrize(
     ("seed", "kind", "median_depth", "mean_code"),
     [
