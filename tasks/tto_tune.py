@@ -27,7 +27,7 @@ from tasks.poses import PoseArtifact
 from tasks.streams import check_stop
 from tasks.tto_pairs import PairRows
 from tasks.tto_status import passed_on, read_status, status_attributes
-from tasks.workspace import Workspace
+from tasks.workspace import StepResult, Workspace
 
 STEP, VERSION = "finetuned", 2
 OPTIMIZED_STEP, OPTIMIZED_VERSION = "optimized", 1
@@ -77,13 +77,15 @@ def finetune_network(
 ) -> StepReturn:
     """Write the weights of the best epoch. After a kill it goes on at its epoch; on a CPU with the very same bits.
 
-    A final validation loss above the initial one gives the status ``diverged``.
+    A final validation loss above the initial one gives the status ``diverged``. The seconds are those of all attempts.
     """
     config = _settled(config, predictor)
     ref = finetuned_ref(inputs, predictor, config)
     checkpoint = progress_file(workspace, ref)
+    seconds_before = 0.0
 
     def make(folder: Path) -> int:
+        nonlocal seconds_before
         if passed_on(workspace, inputs.reference, folder):
             return 0
         try:
@@ -93,13 +95,14 @@ def finetune_network(
                 raise
             write_arrays(folder / "arrays", {}, status_attributes("no_parallax", str(error))).close()
             return 0
+        seconds_before = result.seconds_before
         torch.save({key: value.cpu() for key, value in network.state_dict().items()}, folder / WEIGHTS)
         write_arrays(folder / "arrays", {}, _about(alignment, result, config)).close()
         return len(PoseArtifact(workspace.store, inputs.poses).positions)
 
-    returned = produce(workspace, ref, make)
+    made = produce(workspace, ref, make)
     checkpoint.unlink(missing_ok=True)
-    return returned
+    return replace(made, seconds=made.seconds + seconds_before) if isinstance(made, StepResult) else made
 
 
 @step(name="optimize-depth", task_run_name="optimize-depth {finetuned.key}", tags=["gpu"])

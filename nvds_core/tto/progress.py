@@ -32,6 +32,7 @@ class TuneState:
         best, initial: weights.
         validation: loss before the first and after each epoch.
         training: mean loss of each epoch.
+        seconds: wall time of all attempts, each up to the last epoch that it finished.
     """
 
     best: dict[str, Tensor]
@@ -40,6 +41,7 @@ class TuneState:
     training: list[float] = field(default_factory=list)
     best_epoch: int = 0
     skipped: int = 0
+    seconds: float = 0.0
 
 
 def fingerprint(network: nn.Module, video: TuneVideo, alignment: Alignment, config: TuneConfig) -> str:

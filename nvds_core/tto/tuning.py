@@ -79,7 +79,8 @@ class TuneResult:
         training: mean loss of each epoch.
         skipped: batches left out because their loss was not finite.
         resumed_at: epochs that were taken from a checkpoint.
-        seconds: wall time of this call.
+        seconds: wall time of all attempts; of those that were broken off, up to their last whole epoch.
+        seconds_before: what of it was taken from a checkpoint.
     """
 
     status: TuneStatus
@@ -89,6 +90,7 @@ class TuneResult:
     skipped: int
     resumed_at: int
     seconds: float
+    seconds_before: float
 
 
 Report = Callable[[int, float, float], None]  # epoch, training loss, validation loss
@@ -121,7 +123,7 @@ def finetune(
     optimizer = torch.optim.Adam(network.parameters(), lr=config.rate)
     own = fingerprint(network, video, alignment, config)
     state = load_progress(checkpoint, network, optimizer, own) if checkpoint and checkpoint.is_file() else None
-    resumed_at = len(state.training) if state else 0
+    resumed_at, seconds_before = (len(state.training), state.seconds) if state else (0, 0.0)
     if state is None:
         before = validation_loss(network, video, alignment, config, device)
         state = TuneState(best=_copy(network), initial=_copy(network), validation=[before])
@@ -132,6 +134,7 @@ def finetune(
             state.best, state.best_epoch = _copy(network), len(state.training)
         state.validation.append(loss)
         report(len(state.training), state.training[-1], loss)
+        state.seconds = seconds_before + time.perf_counter() - started
         if checkpoint:
             save_progress(checkpoint, network, optimizer, own, state)
     diverged = not state.validation[-1] <= state.validation[0]
@@ -144,7 +147,8 @@ def finetune(
         training=tuple(state.training),
         skipped=state.skipped,
         resumed_at=resumed_at,
-        seconds=time.perf_counter() - started,
+        seconds=seconds_before + time.perf_counter() - started,
+        seconds_before=seconds_before,
     )
 
 

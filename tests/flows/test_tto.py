@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from flows.bench_of_runs import rows_of_run, timed_of_run
 from flows.reporting import describe
@@ -104,10 +105,16 @@ def test_a_fine_tuning_that_was_killed_goes_on_at_its_epoch_and_gives_the_same_b
     assert killed.returncode == -signal.SIGKILL
     (state,) = (tmp_path / "out" / ".work" / "progress").iterdir()
     assert state.suffix == ".pt"
+    content = torch.load(state, weights_only=True)
+    assert content["state"]["seconds"] > 0
+    content["state"]["seconds"] = 5000.0
+    torch.save(content, state)
     summary, watched = optimized(runs.clip, tmp_path / "out", runs.poses, epochs=4)
     assert summary["tto"] == {"ok": 1}
     (outcome,) = watched.outcomes
-    assert {step: result.cached for step, result in outcome.steps}["reference"]
+    steps = dict(outcome.steps)
+    assert steps["reference"].cached
+    assert steps["finetuned"].seconds > 5000, "with those of the killed attempt"
     assert volume_of(tmp_path / "out").digest("optimized") == runs.digest
     assert not state.exists()
     assert leftovers(tmp_path / "out") == []

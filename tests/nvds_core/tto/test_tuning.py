@@ -4,6 +4,7 @@ import dataclasses
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 
 from nvds_core.checkpoints import state_digest
 from nvds_core.models import create_model
-from nvds_core.tto import Alignment, TuneConfig, TuneVideo, align_network, disparities, finetune
+from nvds_core.tto import Alignment, TuneConfig, TuneVideo, align_network, disparities, finetune, tuning
 from nvds_core.tto.network import learning_rate_of
 from nvds_core.tto.tuning import pair_loss, validation_loss
 from nvds_core.types import ConfigError, CoreError, ShapeError
@@ -127,6 +128,22 @@ def test_a_resumed_run_says_where_it_went_on_and_leaves_one_file(tmp_path):
     assert result.resumed_at == 3
     assert seen == [(4, result.training[3], result.validation[4])]
     assert [file.name for file in tmp_path.iterdir()] == ["progress.pt"]
+
+
+def test_the_seconds_of_a_resumed_run_are_those_of_all_attempts(tmp_path, monkeypatch):
+    now = 0.0
+
+    def report(epoch: int, training: float, validation: float) -> None:
+        nonlocal now
+        now += 10.0  # as long as each epoch took
+
+    monkeypatch.setattr(tuning, "time", SimpleNamespace(perf_counter=lambda: now))
+    material = video()
+    alignment = align_network(network(), material)
+    for epochs, before in ((3, 0.0), (4, 30.0)):
+        config = dataclasses.replace(FAST, epochs=epochs)
+        result = finetune(network(), material, alignment, config, checkpoint=tmp_path / "progress.pt", report=report)
+        assert (result.seconds, result.seconds_before) == (10.0 * epochs, before)
 
 
 @pytest.mark.parametrize("change", ["settings", "alignment", "weights", "damage"])
