@@ -19,6 +19,7 @@ from flows.bench_rows import (
     TUNED,
     Row,
     claim,
+    is_bench,
     read_rows,
     write_rows,
 )
@@ -75,7 +76,8 @@ def run_bench(config: BenchConfig, out: Path, say: Say = lambda text: None) -> l
         WeightsError: weights that are missing.
         StorageError: the output cannot be read or written.
     """
-    sets = open_sets(config.sets, config.frames)
+    before = read_rows(out, RESULTS_FILE) if is_bench(out) else []
+    sets = open_sets(config.sets, config.frames, {row["set"]: row.get("place") for row in before})
     stabilizer, flow = config.run.stabilizer.name, config.run.flow.name
     require_checkpoints([*config.predictors, flow, *([stabilizer] if stabilizer != "none" else [])])
     tuned = bool(set(TUNED) & set(config.methods))
@@ -163,7 +165,7 @@ def _described(config: BenchConfig, predictor: str, bench: BenchVideo, method: s
     dataset = bench.dataset
     row: Row = {
         **dict(zip(IDENTITY, (dataset.name, bench.video.name, predictor, method), strict=True)),
-        **{name: getattr(dataset, name) for name in ("kind", "split", "quantity", "cap", "crop", "published")},
+        **{name: getattr(dataset, name) for name in ("kind", "place", "split", "quantity", "cap", "crop", "published")},
         "area": str(dataset.area) if dataset.area else None,
         "align": config.align if dataset.quantity == "depth" else None,
         "frame_digest": bench.frame_digest,

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,8 +46,13 @@ class BenchVideo:
         return hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()
 
 
-def open_sets(specs: Sequence[str], frames: int | None) -> list[Dataset]:
+def open_sets(specs: Sequence[str], frames: int | None, places: Mapping[str, str | None]) -> list[Dataset]:
     """The sets of a benchmark, each under a name of its own.
+
+    Args:
+        specs: as of `open_dataset`.
+        frames: at most so many of each video.
+        places: by name, the places of the sets that were there before; None where that is not known.
 
     Raises:
         ConfigError: a set that is not there, or the same set twice.
@@ -56,12 +61,12 @@ def open_sets(specs: Sequence[str], frames: int | None) -> list[Dataset]:
     for spec in specs:
         dataset = open_dataset(spec, frames=frames)
         taken = {other.name for other in sets}
-        name = dataset.name
-        if name in taken:
-            name = f"{dataset.name}-{safe_name(_place(spec), NAME_LENGTH)}"
+        name, place = dataset.name, safe_name(dataset.place, NAME_LENGTH)
+        if name in taken or places.get(name) not in (None, place):
+            name = f"{name}-{place}"
         if name in taken:
             raise ConfigError(f"{spec}: the set {name} is given twice; leave one out", reason="dataset")
-        sets.append(dataclasses.replace(dataset, name=name))
+        sets.append(dataclasses.replace(dataset, name=name, place=place))
     return sets
 
 
@@ -135,7 +140,3 @@ def _written_poses(video: DatasetVideo, path: Path) -> Path | None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_poses(path, cameras)
     return path
-
-
-def _place(spec: str) -> str:
-    return Path(spec.partition("?")[0].rpartition(":")[2]).absolute().name

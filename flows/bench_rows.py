@@ -32,8 +32,8 @@ def _schema(**columns: str) -> pa.Schema:
 
 
 RESULTS = _schema(
-    text="set kind video predictor method status step reason message video_id split quantity align crop area published "
-    "precision stabilizer flow predictor_digest stabilizer_digest flow_digest choice frame_digest key",
+    text="set kind place video predictor method status step reason message video_id split quantity align crop area "
+    "published precision stabilizer flow predictor_digest stabilizer_digest flow_digest choice frame_digest key",
     int="frames width height truth_width truth_height n_frames n_pixels n_missing pairs",
     real=f"cap {_COMMON} {_PUBLISHED} opw opw_masked",
 )

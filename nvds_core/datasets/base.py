@@ -168,6 +168,7 @@ class Dataset:
         area: the part of the truth that counts in the common protocol; the frames stay whole.
         published: the accuracy protocol of the NVDS release for this set, if it has one.
         split: which part of the set, in words.
+        place: name of its folder, or its seeds; tells sets of one name apart.
     """
 
     kind: str
@@ -179,6 +180,7 @@ class Dataset:
     area: Crop | None = None
     published: Published | None = None
     split: str = "all"
+    place: str = ""
 
     def scored(self, truth: Map) -> Map:
         """The truth inside `area`, NaN outside."""

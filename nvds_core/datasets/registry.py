@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nvds_core.datasets.base import Dataset
@@ -67,7 +67,7 @@ def open_dataset(spec: str, *, frames: int | None = None) -> Dataset:
     kind, colon, rest = place.partition(":")
     if colon and kind == SYNTHETIC:
         _check(spec, options, ("size",))
-        return read_synthetic(rest, options)
+        return replace(read_synthetic(rest, options), place=rest.replace("..", "-"))
     if colon and kind in KINDS:
         place = rest
         if not Path(place).is_dir():
@@ -80,7 +80,8 @@ def open_dataset(spec: str, *, frames: int | None = None) -> Dataset:
             f"{spec}: no such folder, and no kind of data set before a colon; known: {known}", reason="dataset"
         )
     _check(spec, options, KINDS[kind].options)
-    return KINDS[kind].read(Path(place).absolute(), options)
+    folder = Path(place).absolute()
+    return replace(KINDS[kind].read(folder, options), place=folder.name)
 
 
 def _split(spec: str, frames: int | None) -> tuple[str, Options]:

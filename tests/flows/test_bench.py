@@ -14,7 +14,7 @@ import pytest
 
 from flows.bench_inputs import BenchVideo
 from flows.bench_maps import Constant
-from flows.bench_rows import RESULTS_FILE, read_rows
+from flows.bench_rows import RESULTS_FILE, RUNTIME_FILE, read_rows
 from flows.bench_score import _Scored, accuracy_figures
 from nvds_core.datasets import open_dataset
 from nvds_core.metrics import video_errors
@@ -186,6 +186,25 @@ def test_other_methods_are_added_to_what_is_there(made, tmp_path):
     assert len(rows) == len(made.rows)
     for row in rows_of(made, set="synthetic", method="mix"):
         assert volume_of(made, row).results == ("initial", "forward", "backward", "mix"), "not replaced by less"
+
+
+def test_sets_of_one_kind_stay_side_by_side_when_they_are_benchmarked_one_after_the_other(tmp_path):
+    out = tmp_path / "out"
+
+    def bench(seed):
+        spec = f"synthetic:{seed}?frames=2&size=96x64"
+        nvds("bench", spec, "--out", out, "--short-side", 64, "--methods", "initial")
+        return read_rows(out, RESULTS_FILE), read_rows(out, RUNTIME_FILE)
+
+    first = bench(900)
+    both = bench(901)
+    for rows, kept in zip(both, first, strict=True):
+        named = {(row["set"], row["video"]) for row in rows}
+        assert named == {("synthetic", "scene-0900"), ("synthetic-901", "scene-0901")}
+        assert [row for row in rows if row["set"] == "synthetic"] == kept
+    sections = json.loads((out / "tables" / "common.json").read_text())["sections"]
+    assert [section["title"] for section in sections] == ["synthetic", "synthetic-901"]
+    assert bench(900) == both, "the first set is known again"
 
 
 def test_a_video_of_one_frame_has_no_opw_that_would_count_as_steady(tmp_path):

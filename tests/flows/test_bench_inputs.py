@@ -72,11 +72,27 @@ def test_an_unreadable_picture_is_the_problem_of_its_video(tmp_path):
 def test_sets_of_one_kind_are_told_apart_by_their_folder(tmp_path):
     for name in ("a", "b"):
         makers.make_vdw(tmp_path / name)
-    sets = open_sets([str(tmp_path / "a"), str(tmp_path / "b")], frames=2)
+    sets = open_sets([str(tmp_path / "a"), str(tmp_path / "b")], frames=2, places={})
     assert [dataset.name for dataset in sets] == ["vdw", "vdw-b"]
     assert len(sets[0].videos[0].frame_names) == 2
     with pytest.raises(ConfigError, match="twice"):
-        open_sets([str(tmp_path / "a"), str(tmp_path / "b"), str(tmp_path / "b")], frames=None)
+        open_sets([str(tmp_path / "a"), str(tmp_path / "b"), str(tmp_path / "b")], frames=None, places={})
+
+
+def test_sets_keep_the_names_that_they_had_in_the_same_output_before():
+    ranges = ["synthetic:900..901", "synthetic:902..903"]
+
+    def names(specs, places):
+        return [dataset.name for dataset in open_sets(specs, frames=2, places=places)]
+
+    assert names(ranges[:1], {}) == ["synthetic"]
+    known = {"synthetic": "900-901"}
+    assert names(ranges[1:], known) == ["synthetic-902-903"]
+    known["synthetic-902-903"] = "902-903"
+    assert names(ranges, known) == ["synthetic", "synthetic-902-903"]
+    assert names(ranges[::-1], known) == ["synthetic-902-903", "synthetic"]
+    assert names(["synthetic:900..901?size=64x48"], known) == ["synthetic"], "the same scenes"
+    assert names(ranges[1:], {"synthetic": None}) == ["synthetic"], "of a version that did not note the place"
 
 
 def test_the_digest_of_the_frame_list_follows_the_names_alone(tmp_path):
