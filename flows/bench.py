@@ -20,6 +20,7 @@ from flows.bench_rows import (
     Row,
     claim,
     is_bench,
+    precision_used,
     read_rows,
     write_rows,
 )
@@ -183,7 +184,7 @@ def _described(config: BenchConfig, predictor: str, bench: BenchVideo, method: s
     return row | {
         **{name: record[name] for name in ("video_id", "frames", "width", "height")},
         "pairs": record["frames"] - len(record["cuts"]) - 1,
-        "precision": config.run.predictor.precision,
+        "precision": precision_used(record["config"], tuned=method in TUNED, stabilized=stabilized),
         "stabilizer": config.run.stabilizer.name if stabilized else None,
         "flow": config.run.flow.name,
         "predictor_digest": weights["predictor"],

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from flows.bench_rows import STABILIZED, Row
+from flows.bench_rows import STABILIZED, Row, precision_used
 from flows.bench_runtime import COSTS, seconds_of_steps
 from storage import settled_videos
 from storage.catalog import read_record
@@ -46,9 +46,13 @@ def rows_of_run(out: str) -> list[Row]:
         account = record.get("tto")
         unscored = RESULTS[: 1 if account is None else 2]
         for result in [name for name in RESULTS if name in settled["opw"]] or unscored:
-            stabilizer = named["stabilizer"] if result in STABILIZED else None
-            digest = named["stabilizer_digest"] if stabilizer else None
-            row = named | {"stabilizer": stabilizer, "stabilizer_digest": digest, "method": _method(result, record)}
+            stabilized = result in STABILIZED
+            row = named | {"method": _method(result, record)}
+            row["precision"] = precision_used(
+                record["config"], tuned=account is not None and result != "initial", stabilized=stabilized
+            )
+            if not stabilized:
+                row |= {"stabilizer": None, "stabilizer_digest": None}
             untouched = account is not None and account["status"] != "ok" and result != "initial"
             rows.append(row | (failure if untouched else {"opw": settled["opw"].get(result, {}).get("value")}))
     return [row | {name: None for name in _UNMEASURED if name not in row} for row in rows]
@@ -85,7 +89,6 @@ def _made_with(record: Mapping[str, Any]) -> dict[str, Any]:
     weights, config = record["weights"], record["config"]
     return {
         "predictor": config["predictor"]["name"],
-        "precision": config["predictor"]["precision"],
         "stabilizer": config["stabilizer"]["name"],
         **{f"{part}_digest": weights[part] for part in ("predictor", "stabilizer", "flow")},
         "frame_digest": hashlib.sha256(record["source"]["digest"].encode()).hexdigest(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,19 @@ RUNTIME = _schema(
     real="ms_per_frame peak_rss_mb peak_gpu_mb",
 )
 IDENTITY = ("set", "video", "predictor", "method")
+
+
+def precision_used(config: Mapping[str, Any], *, tuned: bool, stabilized: bool) -> str:
+    """The arithmetic of the networks behind a result, with a plus where predictor and stabiliser differ.
+
+    Args:
+        config: settings of the run, as recorded.
+        tuned: the predictor was fine-tuned, which is done in PyTorch's own float32 whatever the settings say.
+        stabilized: the result is that of the stabiliser.
+    """
+    predictor = "fp32" if tuned else config["predictor"]["precision"]
+    used = [predictor, config["stabilizer"]["precision"]] if stabilized else [predictor]
+    return " + ".join(dict.fromkeys(used))
 
 
 def read_rows(out: Path, file: str) -> list[Row]:

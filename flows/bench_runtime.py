@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from flows.bench_inputs import BenchVideo
-from flows.bench_rows import CONTROLS, IDENTITY, STABILIZED, TUNED, Row
+from flows.bench_rows import CONTROLS, IDENTITY, STABILIZED, TUNED, Row, precision_used
 from flows.bench_runs import Ran, peak_memory
 from flows.tto import STEPS as TTO_STEPS
 from storage.tables import read
@@ -50,16 +50,17 @@ def runtime_rows(
             row = dict(zip(IDENTITY, identity, strict=True)) | {"key": ran.record["key"]}
             old = before.get((*identity, ran.record["key"]))
             others = (found[video.folder] for found in runs.values() if video.folder in found)
+            precision = precision_used(ran.record["config"], tuned=method in TUNED, stabilized=method in STABILIZED)
             spent = _spent(COSTS[method], timings, [ran, *others])
             if old is not None or spent is None:
-                rows += [old] if old is not None else []
+                rows += [old | {"precision": precision}] if old is not None else []
                 continue
             frames = ran.record["frames"]
             rows.append(
                 row
                 | {"frames": frames, "size": f"{ran.record['width']}x{ran.record['height']}"}
                 | {"ms_per_frame": 1000 * spent / frames, "device": device_name()}
-                | {"precision": ran.record["config"]["predictor"]["precision"]}
+                | {"precision": precision}
                 | {"peak_rss_mb": rss, "peak_gpu_mb": gpu}
             )
     return rows

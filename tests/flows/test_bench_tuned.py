@@ -16,7 +16,8 @@ from tests.nvds_core.datasets import makers
 
 pytestmark = pytest.mark.slow
 SIZE, FRAMES = (96, 64), 6
-CONFIG = "tto: {tune: {epochs: 2, seed: 0}}\nframes: {size: {width: 96, height: 64}}\n"
+# on a CPU tf32 is another name for fp32
+CONFIG = "tto: {tune: {epochs: 2, seed: 0}}\nframes: {size: {width: 96, height: 64}}\npredictor: {precision: tf32}\n"
 
 
 def write_sequence(folder, motion):
@@ -65,6 +66,13 @@ def test_the_time_of_every_method_is_known_although_they_share_artifacts(rows):
     timed = {row["method"]: row["ms_per_frame"] for row in read_rows(rows[1], RUNTIME_FILE)}
     assert set(timed) == {"initial", "tto", "cvd"}
     assert min(timed["tto"], timed["cvd"]) > timed["initial"] > 0
+
+
+def test_the_precision_is_that_of_the_fine_tuning_where_there_was_one(rows):
+    expected = {"initial": "tf32", "tto": "fp32", "cvd": "fp32"}
+    for file in (RESULTS_FILE, RUNTIME_FILE):
+        found = {row["method"]: row["precision"] for row in read_rows(rows[1], file)}
+        assert {method: found[method] for method in expected} == expected
 
 
 def test_a_video_that_cannot_be_optimised_counts_as_failed_there(rows):

@@ -191,7 +191,8 @@ def test_unregistered_frames_in_the_middle_shift_no_camera(runs, tmp_path):
 
 
 def test_the_stabiliser_works_on_the_optimised_disparity(runs, tmp_path):
-    config = settings(runs.poses) | {"stabilizer": {"name": "nvds-tiny"}, "score": {"name": "nvds"}}
+    config = settings(runs.poses) | {"score": {"name": "nvds"}, "predictor": {"precision": "bf16"}}
+    config["stabilizer"] = {"name": "nvds-tiny", "precision": "tf32"}
     summary, _ = run(runs.clip, tmp_path / "out", **config)
     volume = volume_of(tmp_path / "out")
     assert volume.results == ("initial", "optimized", "forward", "backward", "mix")
@@ -201,6 +202,7 @@ def test_the_stabiliser_works_on_the_optimised_disparity(runs, tmp_path):
     assert list(rows) == ["initial", "tto", "tto+forward", "tto+backward", "tto+mix"]
     assert rows["tto+mix"]["opw"] == summary["opw"]["mix"]
     assert [row["stabilizer"] for row in rows.values()] == [None, None, *["nvds-tiny"] * 3]
+    assert [row["precision"] for row in rows.values()] == ["bf16", "fp32", *["fp32 + tf32"] * 3]
     seconds = {row["method"]: row["ms_per_frame"] for row in timed_of_run(str(tmp_path / "out"))}
     assert seconds["initial"] < seconds["tto"] < seconds["tto+mix"], "what a method needs was all counted"
 
