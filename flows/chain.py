@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from flows.config import RunConfig
@@ -64,18 +65,22 @@ def process_video(workspace: Workspace, video: VideoRef, config: RunConfig) -> O
 
 
 def _take_all(steps: _Steps, workspace: Workspace, video: VideoRef, refs: VideoRefs, config: RunConfig) -> None:
-    """All steps of one video. Flow runs beside the networks; neighbouring videos use the other lanes meanwhile."""
+    """All steps of one video. DIS runs beside the networks, a flow network before them; others use other lanes."""
     model, limits = predictor(config.predictor.name), config.limits
     described = {"config": {name: branch for name, branch in config.to_dict().items() if name != "workers"}}
 
+    flow_is_network = refs.flow is not None and flow_on_device(config.flow.name)
+
     def flow() -> None:
         if refs.flow is not None:
-            with lane("device" if flow_on_device(config.flow.name) else "flow"):
+            with lane("device" if flow_is_network else "flow"):
                 steps.take("flow", lambda: estimate_flow(workspace, refs.frames, config.flow, limits))
 
     with lane("decode"):
         steps.take("frames", lambda: extract_frames(workspace, video, config.frames, model.short_side, model.multiple))
-    with beside(flow):
+    if flow_is_network:
+        flow()
+    with nullcontext() if flow_is_network else beside(flow):
         with lane("device"):
             steps.take("initial", lambda: predict_initial(workspace, refs.frames, config.predictor, limits, video))
             if refs.tto is None:

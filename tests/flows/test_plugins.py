@@ -88,6 +88,54 @@ def test_the_flow_of_the_page_finds_a_known_shift(repo, site):
     np.testing.assert_allclose(np.median(to_next[:, 20:-20, 20:-20], axis=(1, 2)), [3, -2], atol=0.2)
 
 
+NETWORKS_IN_A_ROW = """
+import threading
+
+import numpy as np
+
+at_work = threading.Lock()
+threads = set()
+
+
+class Net:
+    name, digest, short_side, multiple = "net", "1", 64, 1
+
+    def __init__(self, device):
+        self.device = device
+
+    def predict(self, unit_rgb):
+        return self._work(unit_rgb.shape[:3])
+
+    def estimate(self, previous_rgb, current_rgb):
+        to_previous = self.estimate_to_previous(previous_rgb, current_rgb)
+        return to_previous, self.estimate_to_previous(current_rgb, previous_rgb)
+
+    def estimate_to_previous(self, previous_rgb, current_rgb):
+        return self._work((2, *current_rgb.shape[:2]))
+
+    def _work(self, shape):
+        threads.add(threading.get_ident())
+        assert at_work.acquire(blocking=False)
+        threading.Event().wait(0.05)
+        at_work.release()
+        return np.random.default_rng(0).random(shape, dtype=np.float32)
+"""
+
+
+def test_a_flow_network_and_the_predictor_take_turns_in_one_thread(site, tmp_path):
+    site.install(
+        "networks",
+        NETWORKS_IN_A_ROW,
+        {"nvds.predictors": {"net": "networks:Net"}, "nvds.flows": {"net": "networks:Net"}},
+    )
+    film, settings = clip(tmp_path / "film.mp4", FRAMES), tmp_path / "run.yaml"
+    settings.write_text("limits: {videos: 1}")
+    options = ["--predictor", "net", "--flow", "net", "--stabilizer", "none", "--size", "64x64", "--config", settings]
+    result = nvds("run", film, "--out", tmp_path / "out", *options)
+    assert result.exit_code == 0, result.stderr
+    assert len(importlib.import_module("networks").threads) == 1
+
+
 def test_a_broken_plug_in_ends_the_command_with_one_line_only_if_it_is_asked_for(site, tmp_path):
     site.install("darkness", "import no_such_module", {"nvds.predictors": {"dark": "darkness:Dark"}})
     film = clip(tmp_path / "film.mp4", FRAMES)
