@@ -39,6 +39,7 @@ class Prefect:
             "PREFECT_API_URL": self.api,
             "PREFECT_LOGGING_LEVEL": "WARNING",
             "OMP_NUM_THREADS": "1",
+            "PWD": str(repo),  # as any shell says; `prefect.yaml` reads it
         }
         self._children: list[subprocess.Popen[bytes]] = []
 
