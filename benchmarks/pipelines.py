@@ -119,7 +119,7 @@ def overlapped(
             Prefetch(clock.timed("decode", frames), batch) as decoded,
             Prefetch(_prepared(decoded, size, clock), 2 * batch) as pictures,
             Prefetch(_with_flow(pictures, networks, clock), 2 * batch) as flowing,
-            WriteBehind(finish.alone, 8) as output,
+            WriteBehind(finish.push, 8) as output,
             computing(precision, networks.device, networks.predictor),
             computing(precision, networks.device, networks.flow),
         ):
@@ -194,13 +194,10 @@ class _Finish:
         self._scorer = PassOpw(("initial", "forward", "backward", "mean"), ("backward",))
         self._maps: dict[str, list[Floats]] = {name: [] for name in RESULTS[:3]}
 
-    def alone(self, frame: _Waiting, forward: Floats, backward: Floats) -> None:
-        """`push` on one core. With OpenMP threads of its own besides those of the networks there are more of them than
-        cores; then none of them spins any longer, and to wake them for every layer costs more than they do."""
-        torch.set_num_threads(1)
-        self.push(frame, forward, backward)
-
     def push(self, frame: _Waiting, forward: Floats, backward: Floats) -> None:
+        # With OpenMP threads for this thread too there are more of them than cores; then all sleep between two layers.
+        if torch.get_num_threads() > 1:
+            torch.set_num_threads(1)
         maps = {"initial": frame.initial, "forward": forward, "backward": backward}
         maps["mean"] = mix_passes("mean", forward, backward)
         with self._clock.stage("score"):

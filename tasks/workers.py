@@ -52,7 +52,7 @@ def videos_at_once(limits: LimitsConfig) -> int:
 
     One where the networks run on several threads of a CPU. They are busy then, and the threads of each further video
     would start as many again: OpenMP lets its threads sleep between two layers as soon as there are more of them than
-    cores, and to wake them for every layer costs small networks more than overlap gains (docs/performance.md).
+    cores, and has to wake them for every layer (docs/performance.md).
     """
     if limits.videos is not None:
         return limits.videos
