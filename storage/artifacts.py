@@ -155,11 +155,14 @@ class ArtifactStore:
 
     def _is_orphan(self, temporary: Path, older_than_s: float) -> bool:
         owner_file = self._owner_file(temporary)
-        with contextlib.suppress(StorageError, AttributeError):  # none, damaged, or no object
+        try:
             owner = read_json(owner_file)
             alive = lives(owner.get("machine"), owner.get("pid"), owner.get("started"))
-            if alive is not None:
-                return not alive and _idle_seconds(temporary, owner_file) >= older_than_s
+        except (StorageError, AttributeError):  # none, damaged, or no object
+            # Without a folder it was killed while it wrote the file. If it lives after all, its folder can't be judged.
+            alive = None if temporary.exists() else False
+        if alive is not None:
+            return not alive and _idle_seconds(temporary, owner_file) >= older_than_s
         return _idle_seconds(temporary, owner_file) >= max(older_than_s, _FOREIGN_AGE_S)
 
 

@@ -193,7 +193,7 @@ def test_a_run_that_is_killed_is_finished_by_the_next_one_with_the_same_bits(run
     environment = {**os.environ, "PYTHONPATH": str(REPO), "PREFECT_API_URL": prefect_api}
     command = [sys.executable, "-c", CHILD, str(runs.inputs), str(out)]
     with subprocess.Popen(command, env=environment, cwd=tmp_path) as child:
-        while child.poll() is None and not list((out / ".work" / ".tmp").glob(f"{step}-*")):
+        while child.poll() is None and not list((out / ".work" / ".tmp").glob(f"{step}-*/")):
             time.sleep(0.002)
         assert child.poll() is None, "the child ended before it could be killed"
         child.send_signal(signal.SIGKILL)

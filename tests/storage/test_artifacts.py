@@ -147,6 +147,17 @@ def test_a_zombie_counts_as_dead():
         assert artifacts.start_of(child.pid) is None
 
 
+def test_sweep_clears_what_a_process_left_that_was_killed_while_it_said_who_it_is(store: ArtifactStore):
+    with store.create(REF) as folder:
+        pass
+    owner_file = folder.with_name(folder.name + ".owner")
+    owner_file.touch()
+    assert store.sweep(older_than_s=3600) == []
+    assert owner_file.exists()
+    store.sweep()
+    assert not owner_file.exists()
+
+
 def test_sweep_of_an_empty_store_does_nothing(store: ArtifactStore):
     assert store.sweep() == []
 
